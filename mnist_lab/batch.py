@@ -1,0 +1,197 @@
+"""Run the step notebooks headless through papermill, and judge whether a run counts."""
+
+import ast
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+from nbformat import NotebookNode
+
+from mnist_lab.recipe import read_parameters
+from mnist_lab.runtime import ROOT
+
+NOTEBOOKS = ROOT / "notebooks"
+RUNS = ROOT / "runs"  # git-ignored: nothing below it is precious
+QUICK = {"EPOCHS": 2, "TRAIN_LIMIT": 3000}
+CELL_LIMIT = 3600  # seconds for one cell; the longest takes minutes
+
+
+class BatchError(RuntimeError):
+    """The batch cannot go on; what is tracked was not touched."""
+
+
+class Interrupted(BaseException):
+    """SIGTERM arrived. Like KeyboardInterrupt, nothing but the command line should catch it."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step notebook as it stands in the repository."""
+
+    path: Path
+
+    @property
+    def number(self) -> int:
+        return int(self.path.stem[:2])
+
+    def defaults(self) -> dict[str, object]:
+        """Return the literals of the cell tagged "parameters"."""
+        return read_literals(parameters_cell(nbformat.read(self.path, as_version=4)).source)
+
+
+def find_steps(folder: Path = NOTEBOOKS) -> list[Step]:
+    """Return the notebooks called ``NN_subject.ipynb``, in order."""
+    return [Step(path) for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))]
+
+
+def parameters_cell(notebook: NotebookNode) -> NotebookNode:
+    """Return the one code cell tagged "parameters"."""
+    tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
+    if len(tagged) != 1:
+        raise BatchError(f"a step notebook needs one cell tagged parameters, this one has {len(tagged)}")
+    return tagged[0]
+
+
+def read_literals(source: str) -> dict[str, object]:
+    """Read lines of ``NAME = literal``; anything else raises ValueError, as papermill could not override it."""
+    values = {}
+    for statement in ast.parse(source).body:
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+            raise ValueError(f"line {statement.lineno} of the parameters cell is not NAME = literal")
+        values[statement.targets[0].id] = ast.literal_eval(statement.value)
+    return values
+
+
+def run_batch(steps: list[Step], overrides: Mapping[str, object], folder: Path) -> None:
+    """Execute ``steps`` in order into ``folder``, their printed lines on the terminal as they come.
+
+    ``overrides`` replace parameters of every step and are checked before the first one starts. Raises
+    ParameterError or BatchError; what was executed so far stays in ``folder``.
+    """
+    for step in steps:
+        read_parameters({**step.defaults(), **overrides})
+    for number, step in enumerate(steps, 1):
+        print(f"\n[{number}/{len(steps)}] {step.path.name}", flush=True)
+        start = time.monotonic()
+        execute(step, overrides, folder)
+        print(f"      done in {time.monotonic() - start:.0f} s", flush=True)
+
+
+def execute(step: Step, overrides: Mapping[str, object], folder: Path) -> Path:
+    """Execute one notebook into ``folder`` and return the executed file, once it passed :func:`faults`."""
+    import papermill
+    from papermill.exceptions import PapermillException
+    from traitlets.config import Config
+
+    output = folder / step.path.name
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    try:
+        with environment(MNIST_LAB_RUNS=str(folder), TQDM_DISABLE="1", NO_ALBUMENTATIONS_UPDATE="1", MPLBACKEND=None):
+            papermill.execute_notebook(
+                step.path,
+                output,
+                parameters=dict(overrides),
+                kernel_name="python3",
+                cwd=step.path.parent,  # as when opened by hand
+                progress_bar=False,
+                stdout_file=sys.stdout,
+                execution_timeout=CELL_LIMIT,
+                coalesce_streams=True,
+                config=Config({"KernelManager": {"transport": "ipc"}}),  # no ports to collide over
+            )
+    except PapermillException as error:
+        last_line = str(error).strip().splitlines()[-1]
+        raise BatchError(f"{step.path.name} failed: {last_line}\n      See {output}") from error
+    except OSError as error:
+        raise BatchError(f"cannot write {output}: {error.strerror or error}") from error
+    except RuntimeError as error:  # nbclient: the kernel died, or a cell ran out of time
+        raise BatchError(f"{step.path.name} failed: {' '.join(str(error).split())}\n      See {output}") from error
+    problems = faults(nbformat.read(output, as_version=4))
+    if problems:
+        raise BatchError(f"{step.path.name} did not run to its end: {'; '.join(problems)}\n      See {output}")
+    return output
+
+
+def faults(notebook: NotebookNode) -> list[str]:
+    """Return why an executed notebook does not count: each code cell must have run, in order, without an error.
+
+    papermill's exit code is not enough: it calls ``sys.exit(0)`` in a cell a success.
+    """
+    problems = []
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for position, cell in enumerate(code, 1):
+        if cell.execution_count != position:
+            problems.append(f"code cell {position} of {len(code)} was not executed in order")
+            break
+    for position, cell in enumerate(code, 1):
+        for output in cell.outputs:
+            if output.output_type == "error":
+                problems.append(f"code cell {position} raised {output.ename}: {output.evalue}")
+    return problems
+
+
+@contextlib.contextmanager
+def environment(**changes: str | None) -> Iterator[None]:
+    """Set environment variables for a while; None removes one. (MPLBACKEND=Agg would swallow every figure.)"""
+    before = {name: os.environ.get(name) for name in changes}
+    _apply(changes)
+    try:
+        yield
+    finally:
+        _apply(before)
+
+
+def _apply(variables: Mapping[str, str | None]) -> None:
+    for name, value in variables.items():
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
+
+
+def new_folder(runs: Path = RUNS) -> Path:
+    """Make and return a folder for one batch, named by the time."""
+    folder = runs / time.strftime("%Y-%m-%d_%H-%M-%S")
+    try:
+        folder.mkdir(parents=True)
+    except OSError as error:
+        raise BatchError(f"cannot make {folder}: {error.strerror}. Free the disk or check its permissions") from error
+    return folder
+
+
+@contextlib.contextmanager
+def only_batch(runs: Path = RUNS) -> Iterator[None]:
+    """Keep a second batch in the same checkout from starting; the lock goes with the process, however it ends."""
+    try:
+        runs.mkdir(parents=True, exist_ok=True)
+        lock = open(runs / ".lock", "w")
+    except OSError as error:
+        raise BatchError(f"cannot write to {runs}: {error.strerror}") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BatchError("another batch is running in this checkout: wait for it, or stop it") from None
+        yield
+
+
+@contextlib.contextmanager
+def terminable() -> Iterator[None]:
+    """Turn SIGTERM into an exception, so that kernels are stopped and temporary files removed on the way out."""
+
+    def stop(number: int, frame: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

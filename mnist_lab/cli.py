@@ -1,0 +1,167 @@
+"""The command line: run the steps, print results, list the networks."""
+
+import argparse
+import ast
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from mnist_lab import batch, publish, results
+from mnist_lab.data import DIGITS_NAME, DataCorrupt, DataNotFound, load_mnist
+from mnist_lab.models import MODELS, build
+from mnist_lab.recipe import ParameterError, read_parameters
+from mnist_lab.records import RecordError, load_records
+from mnist_lab.runtime import ROOT, pick_device
+from mnist_lab.summary import facts
+
+EXPECTED = (batch.BatchError, DataCorrupt, DataNotFound, ParameterError, RecordError)  # told in a sentence
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage, 128 + signal stopped."""
+    options = parser().parse_args(arguments)
+    try:
+        with batch.terminable():
+            return options.command(options)
+    except EXPECTED as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped by Ctrl-C; nothing tracked was changed", file=sys.stderr)
+        return 130
+    except batch.Interrupted:
+        print("\nstopped by SIGTERM; nothing tracked was changed", file=sys.stderr)
+        return 143
+
+
+def parser() -> argparse.ArgumentParser:
+    """Describe the commands and their options."""
+    top = argparse.ArgumentParser(prog="mnist-lab", description=__doc__)
+    commands = top.add_subparsers(required=True, metavar="command")
+
+    run = commands.add_parser(
+        "run",
+        help="run the step notebooks and publish their results",
+        description="Run the step notebooks in order. A run of all steps with their own parameters on MNIST is "
+        "published: notebooks, records, figures and README are replaced together. Any other run is a look and "
+        "stays in runs/.",
+    )
+    run.add_argument("--quick", action="store_true", help="a quick look: 2 epochs of 3,000 images")
+    run.add_argument("--step", type=int, action="append", metavar="N", help="only step N (may be repeated)")
+    run.add_argument(
+        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+        help='set a parameter of the notebooks, as in "-p EPOCHS 3"',
+    )  # fmt: skip
+    run.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train; cuda fails without a GPU")
+    run.add_argument("--data", type=Path, metavar="FOLDER", help="folder that holds MNIST/raw/; only read")
+    run.set_defaults(command=run_steps)
+
+    for name, command, about in [
+        ("results", print_results, "print the tracked results"),
+        ("models", print_models, "list the networks with their parameters, multiply-accumulates and receptive field"),
+    ]:
+        sub = commands.add_parser(name, help=about, description=about)
+        sub.add_argument("--json", action="store_true", help="print JSON for scripts")
+        sub.set_defaults(command=command)
+    return top
+
+
+def run_steps(options: argparse.Namespace) -> int:
+    """Run the chosen steps, print their results, and publish them if they may be."""
+    overrides = read_overrides(options)
+    all_steps = batch.find_steps()
+    unknown = set(options.step or []) - {step.number for step in all_steps}
+    if unknown:
+        raise batch.BatchError(f"there is no step {', '.join(map(str, sorted(unknown)))}")
+    steps = [step for step in all_steps if not options.step or step.number in options.step]
+    for step in steps:
+        read_parameters({**step.defaults(), **overrides})
+    if overrides.get("DEVICE") == "cuda":
+        check_cuda()
+    with batch.only_batch():
+        overrides |= find_data(options.data, overrides)
+        folder = batch.new_folder()
+        batch.run_batch(steps, overrides, folder)
+        records = load_records(folder)
+        print(f"\n{results.text_table(results.summarise(records))}\n")
+        print(f"executed notebooks, records and figures: {folder.relative_to(ROOT)}/")
+        reasons = publish.refusals(steps, overrides, records, all_steps)
+        if reasons:
+            print(f"not published, since {', and '.join(reasons)}")
+        else:
+            replaced = publish.publish(folder, steps)
+            print(f"published {len(replaced)} files: read notebooks/, or README.md for the overview")
+    return 0
+
+
+def read_overrides(options: argparse.Namespace) -> dict[str, object]:
+    """Collect what --quick, --device and -p change; the last one wins."""
+    overrides: dict[str, object] = dict(batch.QUICK) if options.quick else {}
+    if options.device:
+        overrides["DEVICE"] = options.device
+    for name, text in options.parameter:
+        try:
+            overrides[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):  # a word: papermill's -p has no quotes either
+            overrides[name] = text
+    return overrides
+
+
+def check_cuda() -> None:
+    """Raise BatchError now rather than in a notebook if there is no CUDA GPU."""
+    try:
+        pick_device("cuda")
+    except RuntimeError as error:
+        raise batch.BatchError(str(error)) from None
+
+
+def find_data(folder: Path | None, overrides: dict[str, object]) -> dict[str, object]:
+    """Make sure there are data to run on, and return which parameters that changes.
+
+    Without MNIST and without a way to get it, the embedded digits take its place, and that is said loudly. A
+    folder that was asked for by name is never replaced by something else.
+    """
+    if folder is not None:
+        os.environ["MNIST_LAB_DATA"] = str(folder.expanduser().resolve())
+    if overrides.get("DATA", "MNIST") != "MNIST":
+        return {}
+    try:
+        load_mnist()
+    except DataNotFound as error:
+        if os.environ.get("MNIST_LAB_DATA") or "DATA" in overrides:
+            raise
+        line = "!" * 78
+        print(
+            f"{line}\n{error}.\n\nRunning on scikit-learn's 1,797 embedded digits instead: {DIGITS_NAME.upper()}.\n"
+            f"This shows that everything works; its numbers say nothing about MNIST.\n{line}",
+            flush=True,
+        )
+        return {"DATA": "digits"}
+    return {}
+
+
+def print_results(options: argparse.Namespace) -> int:
+    """Print the tracked results."""
+    records = load_records(publish.RECORDS)
+    if not records:
+        raise batch.BatchError(f"no records in {publish.RECORDS}: run the steps first")
+    found = results.summarise(records)
+    print(json.dumps(results.as_plain(found), indent=1) if options.json else results.text_table(found))
+    return 0
+
+
+def print_models(options: argparse.Namespace) -> int:
+    """List the networks."""
+    found = [facts(build(name)) for name in MODELS]
+    if options.json:
+        print(json.dumps([asdict(model) for model in found], indent=1))
+        return 0
+    print(f"{'model':<14}{'parameters':>11}{'deployed':>10}{'multiply-accumulates':>22}{'receptive field':>17}")
+    for model in found:
+        print(
+            f"{model.name:<14}{model.trainable:>11,}{model.deployed:>10,}{model.multiply_accumulates:>22,}"
+            f"{model.receptive_field:>17}"
+        )
+    return 0

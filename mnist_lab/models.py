@@ -1,0 +1,145 @@
+"""The networks, one class per change of architecture, simplest first.
+
+Each constructor reads as a table: one row per block, with the shape that leaves it and the receptive
+field (RF) of one of its units, in pixels of the 28 x 28 image. Tests compare both with the network.
+"""
+
+import copy
+
+from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+PARAMETER_BUDGET = 8000  # a network of the series has fewer, trainable and deployed
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation with a bias per channel but no scale.
+
+    A ReLU network can put the scale of one layer into the filters of the next, so the scale would be
+    parameters spent for nothing; without it, folding the norm into its convolution (see
+    :func:`fold_batch_norm`) leaves the number of parameters as it was.
+    """
+
+    def __init__(self, channels: int):
+        super().__init__(channels)
+        self.weight = None
+
+
+def plain_block(c_in: int, c_out: int) -> nn.Sequential:
+    """3x3 convolution with bias -> ReLU."""
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 3), nn.ReLU())
+
+
+def stem(channels: int) -> nn.Sequential:
+    """5x5 convolution -> 2x2 max pooling -> norm -> ReLU.
+
+    Pooling first gives the same result as pooling last, since norm (without scale) and ReLU keep the
+    order of values, and leaves them a quarter of the work.
+    """
+    return nn.Sequential(
+        nn.Conv2d(1, channels, 5, bias=False), nn.MaxPool2d(2), BatchNorm(channels), nn.ReLU()
+    )
+
+
+def separable_block(c_in: int, c_out: int) -> nn.Sequential:
+    """3x3 convolution of each channel -> 1x1 convolution across channels -> norm -> ReLU.
+
+    A ninth of a full convolution's weights buys width; no ReLU between the two halves (Chollet,
+    "Xception", CVPR 2017, section 4.7, found that it harms).
+    """
+    return nn.Sequential(
+        nn.Conv2d(c_in, c_in, 3, groups=c_in, bias=False),
+        nn.Conv2d(c_in, c_out, 1, bias=False),
+        BatchNorm(c_out),
+        nn.ReLU(),
+    )
+
+
+def spatial_head(channels: int, size: int, classes: int = 10) -> nn.Sequential:
+    """One learned size x size template per channel -> norm -> 1x1 convolution to the logits.
+
+    Average pooling forgets where a feature was; a template weighs each place (Chen et al.,
+    "MobileFaceNets", 2018, call it global depthwise convolution).
+    """
+    return nn.Sequential(
+        nn.Conv2d(channels, channels, size, groups=channels, bias=False),
+        BatchNorm(channels),
+        nn.Conv2d(channels, classes, 1),
+        nn.Flatten(),
+    )
+
+
+class SkeletonNet(nn.Sequential):
+    """The least that works: three plain convolutions, two poolings, an average. 4,978 parameters."""
+
+    # fmt: off
+    def __init__(self):
+        super().__init__(                                   # output shape      RF
+            plain_block(1, 8),                              # (N,  8, 26, 26)    3
+            nn.MaxPool2d(2),                                # (N,  8, 13, 13)    4
+            plain_block(8, 16),                             # (N, 16, 11, 11)    8
+            nn.MaxPool2d(2),                                # (N, 16,  5,  5)   10
+            plain_block(16, 24),                            # (N, 24,  3,  3)   18
+            nn.AvgPool2d(3),                                # (N, 24,  1,  1)   26
+            nn.Conv2d(24, 10, 1),                           # (N, 10,  1,  1)   26
+            nn.Flatten(),                                   # (N, 10)           26
+        )
+    # fmt: on
+
+
+class CompactNet(nn.Sequential):
+    """Width from separable convolutions, places from a learned head. 7,306 parameters."""
+
+    # fmt: off
+    def __init__(self):
+        super().__init__(                                   # output shape      RF
+            stem(16),                                       # (N, 16, 12, 12)    6
+            separable_block(16, 32),                        # (N, 32, 10, 10)   10
+            separable_block(32, 40),                        # (N, 40,  8,  8)   14
+            separable_block(40, 48),                        # (N, 48,  6,  6)   18
+            spatial_head(48, size=6),                       # (N, 10)           28
+        )
+    # fmt: on
+
+
+MODELS: dict[str, type[nn.Sequential]] = {"SkeletonNet": SkeletonNet, "CompactNet": CompactNet}
+
+
+def build(name: str) -> nn.Sequential:
+    """Return a new network of MODELS by its name; ValueError lists the names there are."""
+    if name not in MODELS:
+        raise ValueError(f"unknown model {name!r}: use one of {', '.join(MODELS)}")
+    return MODELS[name]()
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Return the number of parameters; the networks here train all of theirs."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def leaves(model: nn.Module) -> list[nn.Module]:
+    """Return the layers of nested ``nn.Sequential`` containers, in the order an image meets them."""
+    if not isinstance(model, nn.Sequential):
+        return [model]
+    return [leaf for child in model for leaf in leaves(child)]
+
+
+def fold_batch_norm(model: nn.Sequential) -> nn.Sequential:
+    """Return the network as it would be deployed: every norm folded into its convolution.
+
+    The copy computes what ``model`` computes in evaluation mode. A norm may follow its convolution at
+    once or after a max pooling, with which a positive scale commutes.
+    """
+    folded: list[nn.Module] = []
+    for layer in leaves(copy.deepcopy(model).eval()):
+        if not isinstance(layer, nn.BatchNorm2d):
+            folded.append(layer)
+            continue
+        position = len(folded) - 1
+        while isinstance(folded[position], nn.MaxPool2d):
+            position -= 1
+        if not isinstance(folded[position], nn.Conv2d):
+            raise ValueError(f"{layer} follows {folded[position]}, not a convolution: it cannot be folded")
+        folded[position] = fuse_conv_bn_eval(folded[position], layer)
+    return nn.Sequential(*folded)
+

@@ -1,0 +1,97 @@
+"""Where a run happens, and how it is made repeatable."""
+
+import os
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]  # the checkout: notebooks/, images/, data/ and runs/ live here
+
+RECORDED_PACKAGES = ("torch", "torchvision", "albumentations", "numpy")
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the device called ``name``: "cpu", "cuda", or "auto" (CUDA where there is one).
+
+    Raises ValueError for another name, and RuntimeError for "cuda" on a machine without CUDA:
+    a run that asked for a GPU never continues silently on the CPU.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise ValueError(f'unknown device {name!r}: use "auto", "cpu" or "cuda"')
+    if name == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError(
+            'device "cuda" was asked for, but PyTorch sees no CUDA GPU here: '
+            'use device "cpu" or "auto", or check the driver with nvidia-smi'
+        )
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+def make_repeatable(seed: int, threads: int) -> None:
+    """Seed PyTorch, fix the number of CPU threads, and allow deterministic algorithms only.
+
+    The thread count is part of the experiment: sums split over another number of threads differ in
+    the last digits. Denormal numbers, slow on a CPU and worthless here, are flushed to zero.
+    """
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for this to be deterministic
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
+    torch.manual_seed(seed)
+
+
+def environment(device: torch.device) -> dict[str, object]:
+    """Describe what a result depends on besides its parameters: device, threads, versions, commit."""
+    return {
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        "device_type": device.type,
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "packages": {name: version(name) for name in RECORDED_PACKAGES},
+        "commit": commit(),
+    }
+
+
+def run_folder() -> Path:
+    """Return the folder that a notebook writes records and figures to, and make it if need be.
+
+    A batch names its own in MNIST_LAB_RUNS; a notebook run by hand uses ``runs/by-hand``.
+    """
+    folder = Path(os.environ.get("MNIST_LAB_RUNS", ROOT / "runs" / "by-hand"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def processor() -> str:
+    """Name the CPU, as /proc/cpuinfo does where there is one."""
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        for line in cpuinfo.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str | None:
+    """Return the checkout's commit, with "+changes" if package or notebook code differs; None outside git.
+
+    Only code counts: a published run rewrites outputs and records, which must not mark the next run as changed.
+    """
+    try:
+        head = git("rev-parse", "HEAD")
+        changed = git("status", "--porcelain", "--", "mnist_lab")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head + ("+changes" if changed else "")
+
+
+def git(*arguments: str) -> str:
+    """Run git in the checkout and return what it printed."""
+    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    return done.stdout.strip()

@@ -1,6 +1,5 @@
 """Random distortions of a batch: one policy, two engines."""
 
-import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -141,6 +140,7 @@ def albumentations_pipeline(policy: Policy):
             rotate=(-policy.rotation, policy.rotation),
             translate_px=(-policy.shift, policy.shift),
             scale=(1 - policy.scale, 1 + policy.scale),
+            keep_ratio=True,  # one factor for both directions; the default draws two
             shear={"x": (-policy.shear, policy.shear), "y": (0, 0)},
             p=1.0,
             strict=True,
@@ -152,7 +152,6 @@ def albumentations_pipeline(policy: Policy):
             A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=side, hole_width_range=side, p=1.0, strict=True)
         )
     return A.Compose(transforms, strict=True)
-
 
 
 ENGINES: dict[str, Callable[[Policy], Callable[[Tensor, torch.Generator], Tensor]]] = {

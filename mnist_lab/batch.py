@@ -105,6 +105,7 @@ def execute(step: Step, overrides: Mapping[str, object], folder: Path) -> Path:
                 stdout_file=sys.stdout,
                 execution_timeout=CELL_LIMIT,
                 coalesce_streams=True,
+                extra_arguments=["--log-level=CRITICAL"],  # or a stopped kernel logs a traceback of its own
                 config=Config({"KernelManager": {"transport": "ipc"}}),  # no ports to collide over
             )
     except PapermillException as error:
@@ -170,16 +171,15 @@ def new_folder(runs: Path = RUNS) -> Path:
 @contextlib.contextmanager
 def only_batch(runs: Path = RUNS) -> Iterator[None]:
     """Keep a second batch in the same checkout from starting; the lock goes with the process, however it ends."""
-    try:
-        runs.mkdir(parents=True, exist_ok=True)
-        lock = open(runs / ".lock", "w")
-    except OSError as error:
-        raise BatchError(f"cannot write to {runs}: {error.strerror}") from error
-    with lock:
+    with contextlib.ExitStack() as stack:
         try:
+            runs.mkdir(parents=True, exist_ok=True)
+            lock = stack.enter_context(open(runs / ".lock", "w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BatchError("another batch is running in this checkout: wait for it, or stop it") from None
+        except OSError as error:
+            raise BatchError(f"cannot write to {runs}: {error.strerror}") from error
         yield
 
 

@@ -36,9 +36,7 @@ def stem(channels: int) -> nn.Sequential:
     Pooling first gives the same result as pooling last, since norm (without scale) and ReLU keep the
     order of values, and leaves them a quarter of the work.
     """
-    return nn.Sequential(
-        nn.Conv2d(1, channels, 5, bias=False), nn.MaxPool2d(2), BatchNorm(channels), nn.ReLU()
-    )
+    return nn.Sequential(nn.Conv2d(1, channels, 5, bias=False), nn.MaxPool2d(2), BatchNorm(channels), nn.ReLU())
 
 
 def separable_block(c_in: int, c_out: int) -> nn.Sequential:
@@ -142,4 +140,3 @@ def fold_batch_norm(model: nn.Sequential) -> nn.Sequential:
             raise ValueError(f"{layer} follows {folded[position]}, not a convolution: it cannot be folded")
         folded[position] = fuse_conv_bn_eval(folded[position], layer)
     return nn.Sequential(*folded)
-

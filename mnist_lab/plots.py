@@ -17,13 +17,13 @@ TARGET_COLOUR = "#555555"
 WORST_SHOWN = 30
 
 
-def sample_grid(split: Split, title: str, columns: int = 10) -> Figure:
-    """Show the first images of each digit, a digit per row."""
-    figure, axes = _image_grid(10, columns, title)
+def sample_grid(split: Split, title: str, rows: int = 5) -> Figure:
+    """Show the first images of each digit, a digit per column."""
+    figure, axes = _image_grid(rows, 10, title)
     for digit in range(10):
-        images = split.images[split.labels == digit][:columns].cpu()
-        for axis, image in zip(axes[digit], images, strict=False):
-            axis.imshow(image[0], cmap="gray_r", vmin=0, vmax=255)
+        images = split.images[split.labels == digit][:rows].cpu()
+        for row, image in enumerate(images):
+            axes[row][digit].imshow(image[0], cmap="gray_r", vmin=0, vmax=255)
     return figure
 
 
@@ -104,9 +104,7 @@ def confusion(record: Record, title: str) -> Figure:
     axis.imshow(counts.where(counts > 0, torch.nan), cmap="Blues", norm=LogNorm(vmin=0.5, vmax=2 * most))
     for label, predicted in counts.nonzero().tolist():
         axis.text(predicted, label, int(counts[label, predicted]), ha="center", va="center", fontsize=9)
-    axis.set(
-        title=title, xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10)
-    )
+    axis.set(title=title, xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
     axis.set_xticks([edge - 0.5 for edge in range(1, 10)], minor=True)
     axis.set_yticks([edge - 0.5 for edge in range(1, 10)], minor=True)
     axis.grid(which="minor", color="#dddddd", linewidth=0.6)
@@ -137,8 +135,14 @@ def _zoom(axis: Axes, records: Sequence[Record]) -> None:
     """Mark the target and show the range in which the later epochs differ; the first may lie below it."""
     axis.axhline(100 * TARGET, color=TARGET_COLOUR, linestyle=":", linewidth=1)
     axis.annotate(
-        f"{100 * TARGET:.1f} %", (1, 100 * TARGET), xycoords=("axes fraction", "data"), xytext=(-4, 3),
-        textcoords="offset points", ha="right", fontsize=8, color=TARGET_COLOUR,
+        f"{100 * TARGET:.1f} %",
+        (1, 100 * TARGET),
+        xycoords=("axes fraction", "data"),
+        xytext=(-4, 3),
+        textcoords="offset points",
+        ha="right",
+        fontsize=8,
+        color=TARGET_COLOUR,
     )
     later = [100 * epoch["test"]["accuracy"] for record in records for epoch in record.history[2:] or record.history]
     low = min(99.0, min(later) - 0.1)

@@ -22,7 +22,9 @@ README = ROOT / "README.md"
 LADDER = "00_ladder.png"  # the one figure that spans the steps
 
 
-def refusals(steps: list[Step], overrides: Mapping[str, object], records: list[Record], all_steps: list[Step]) -> list[str]:
+def refusals(
+    steps: list[Step], overrides: Mapping[str, object], records: list[Record], all_steps: list[Step]
+) -> list[str]:
     """Return why a batch is only a look and not a result; an empty list if it may be published."""
     reasons = []
     if overrides:

@@ -96,7 +96,12 @@ def find_mistakes(probabilities: Tensor, labels: Tensor) -> list[dict]:
     confidence, predicted = probabilities.max(dim=1)
     wrong = (predicted != labels).nonzero().flatten().tolist()
     mistakes = [
-        {"index": i, "label": int(labels[i]), "predicted": int(predicted[i]), "confidence": round(float(confidence[i]), 4)}
+        {
+            "index": i,
+            "label": int(labels[i]),
+            "predicted": int(predicted[i]),
+            "confidence": round(float(confidence[i]), 4),
+        }
         for i in wrong
     ]
     return sorted(mistakes, key=lambda mistake: (-mistake["confidence"], mistake["index"]))

@@ -128,7 +128,10 @@ def comparison_table(runs: Sequence[Record]) -> str:
             text += [f"{found.points:+.2f}", str(found.gained), str(found.lost), f"{found.p_value:.2g}"]
         lines.append("| " + " | ".join(text) + " |")
     scored = " and ".join(sorted({f"{run.settings['score_on']} images of {run.data}" for run in runs}))
-    lines += ["", f"Last epoch, scored on {scored}; in brackets the 95 % Wilson interval, what so many images leave open."]
+    lines += [
+        "",
+        f"Last epoch, scored on {scored}; in brackets the 95 % Wilson interval, what so many images leave open.",
+    ]
     return "\n".join(lines)
 
 

@@ -1,0 +1,67 @@
+"""Shared data: all offline. Tests that need MNIST itself use ``mnist`` and are skipped without it."""
+
+import os
+
+os.environ["TQDM_DISABLE"] = "1"
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
+
+import pytest
+import torch
+
+from mnist_lab import data
+from mnist_lab.data import Dataset, Split
+from mnist_lab.publish import RECORDS
+from mnist_lab.recipe import Recipe, Settings
+from mnist_lab.records import Record, load_record
+from mnist_lab.runtime import ROOT
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    return data.load_digits_sample()
+
+
+@pytest.fixture(scope="session")
+def mnist() -> Dataset:
+    root = os.environ.get("MNIST_LAB_DATA") or ROOT / "data"
+    if data.missing_files(data.Path(root)):
+        pytest.skip("MNIST is not on this machine: set MNIST_LAB_DATA")
+    return data.load_mnist(root)
+
+
+@pytest.fixture
+def few() -> Split:
+    """103 random images: no batch size divides a prime."""
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (103, 1, 28, 28), generator=generator, dtype=torch.uint8)
+    return Split(images, torch.arange(103) % 10)
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    return Recipe(
+        model="CompactNet",
+        epochs=2,
+        batch_size=32,
+        learning_rate=0.01,
+        schedule="one-cycle",
+        warmup=0.2,
+        averaging=0.9,
+        rotation=10.0,
+        shift=2,
+        scale=0.1,
+        shear=6.0,
+        cutout=0,
+        engine="tensor",
+    )
+
+
+@pytest.fixture
+def settings() -> Settings:
+    return Settings(seed=0, device="cpu", threads=1, data="digits", score_on="test", train_limit=300)
+
+
+@pytest.fixture
+def published() -> Record:
+    """The tracked record of step 3."""
+    return load_record(RECORDS / "step-3-seed-0.json")

@@ -1,0 +1,250 @@
+import gzip
+import hashlib
+import struct
+import threading
+from functools import partial
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision.datasets
+
+from mnist_lab import data
+from mnist_lab.data import DataCorrupt, DataNotFound, OrderedBatches, ShuffledBatches
+
+
+def idx(values: torch.Tensor) -> bytes:
+    """Return a uint8 tensor in the IDX format of MNIST's files."""
+    head = struct.pack(">HBB", 0, 8, values.dim()) + struct.pack(f">{values.dim()}I", *values.shape)
+    return head + values.numpy().tobytes()
+
+
+@pytest.fixture
+def raw_files(monkeypatch) -> dict[str, bytes]:
+    """Small files in MNIST's format, which the module takes for the real ones."""
+    files = {}
+    for part, count in (("train", 40), ("t10k", 20)):
+        images = torch.randint(0, 256, (count, 28, 28), dtype=torch.uint8)
+        files[f"{part}-images-idx3-ubyte"] = idx(images)
+        files[f"{part}-labels-idx1-ubyte"] = idx(torch.arange(count, dtype=torch.uint8) % 10)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    monkeypatch.setattr(data, "MNIST_SHA256", digests)
+    monkeypatch.delenv("MNIST_LAB_DATA", raising=False)
+    return files
+
+
+@pytest.fixture
+def folder(tmp_path, raw_files) -> Path:
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for name, content in raw_files.items():
+        (raw / name).write_bytes(content)
+    return tmp_path
+
+
+def listing(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_given_folder_is_read_and_not_written(folder):
+    before = listing(folder)
+    loaded = data.load_mnist(folder)
+    assert loaded.name == "MNIST"
+    assert loaded.train.images.shape == (40, 1, 28, 28) and loaded.train.images.dtype == torch.uint8
+    assert loaded.test.labels.tolist() == [i % 10 for i in range(20)]
+    assert listing(folder) == before
+
+
+def test_the_environment_names_the_folder(folder, monkeypatch):
+    monkeypatch.setenv("MNIST_LAB_DATA", str(folder))
+    assert len(data.load("MNIST").train) == 40
+
+
+def test_a_missing_file_in_a_given_folder_is_named(folder):
+    (folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").unlink()
+    with pytest.raises(DataNotFound, match=r"t10k-labels-idx1-ubyte.*MNIST_LAB_DATA"):
+        data.load_mnist(folder)
+    assert not (folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").exists()
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:50] + bytes([b[50] ^ 1]) + b[51:], lambda b: b""])
+def test_a_damaged_file_is_named(folder, damage):
+    path = folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataCorrupt, match=r"train-images-idx3-ubyte is damaged.*Delete it"):
+        data.load_mnist(folder)
+
+
+def test_an_unreadable_file_is_named(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    with pytest.raises(DataCorrupt, match=r"cannot read .*train-images.*Permission denied"):
+        data.load_mnist(folder)
+
+
+def test_unknown_data_is_an_error():
+    with pytest.raises(ValueError, match="fashion"):
+        data.load("fashion")
+
+
+@pytest.fixture
+def mirror(tmp_path, raw_files, monkeypatch):
+    """Serve MNIST's archives on this machine, in place of torchvision's mirrors; returns the served folder."""
+    served = tmp_path / "mirror"
+    served.mkdir()
+    resources = []
+    for name, content in raw_files.items():
+        archive = gzip.compress(content)
+        (served / f"{name}.gz").write_bytes(archive)
+        resources.append((f"{name}.gz", hashlib.md5(archive).hexdigest()))
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments):
+            pass
+
+    with serve(partial(Quiet, directory=str(served))) as address:
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [address])
+        monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
+        yield served
+
+
+class serve:
+    """A web server on a free port of this machine for the length of a ``with`` block."""
+
+    def __init__(self, handler):
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+
+    def __enter__(self) -> str:
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return f"http://127.0.0.1:{self.server.server_port}/"
+
+    def __exit__(self, *error):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+def test_first_use_downloads_into_the_checkout(tmp_path, mirror, raw_files, monkeypatch):
+    monkeypatch.setattr(data, "ROOT", tmp_path)
+    assert len(data.load_mnist().test) == 20
+    assert listing(tmp_path / "data") == {f"MNIST/raw/{name}": content for name, content in raw_files.items()}
+    monkeypatch.setattr(data, "download_mnist", None)  # the second use needs no network
+    assert len(data.load_mnist().train) == 40
+
+
+def test_a_download_that_breaks_leaves_nothing_behind(tmp_path, mirror, raw_files, monkeypatch):
+    class Breaks(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", "1000000")
+            self.end_headers()
+            self.wfile.write(b"some bytes, and then silence")
+
+        do_HEAD = do_GET
+
+        def log_message(self, *arguments):
+            pass
+
+    monkeypatch.setattr(data, "ROOT", tmp_path)
+    with serve(Breaks) as address:
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [address])
+        with pytest.raises(DataNotFound, match=r"could not be downloaded.*MNIST_LAB_DATA"):
+            data.load_mnist()
+    assert listing(tmp_path / "data") == {}
+
+
+def test_a_download_of_something_else_is_refused(tmp_path, mirror, monkeypatch):
+    monkeypatch.setattr(data, "ROOT", tmp_path)
+    monkeypatch.setattr(data, "MNIST_SHA256", dict.fromkeys(data.MNIST_SHA256, "0" * 64))
+    with pytest.raises(DataNotFound, match="damaged"):
+        data.load_mnist()
+    assert listing(tmp_path / "data") == {}
+
+
+def test_no_network_is_an_instruction(tmp_path, raw_files, monkeypatch):
+    monkeypatch.setattr(data, "ROOT", tmp_path)
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", ["http://127.0.0.1:9/"])  # nobody listens
+    with pytest.raises(DataNotFound, match=r"Connect to the internet.*MNIST_LAB_DATA"):
+        data.load_mnist()
+
+
+def test_digits_sample_says_that_it_is_not_mnist(digits):
+    assert digits.name == "digits sample, not MNIST"
+    assert (len(digits.train), len(digits.test)) == (1437, 360)
+    assert digits.train.images.shape[1:] == (1, 28, 28)
+    assert digits.train.images.max() == 255
+    assert digits.train.images[:, :, :4].max() == 0  # the frame, as in MNIST
+
+
+def test_held_out_images_keep_the_proportions_and_never_change(digits):
+    rest, held = data.hold_out(digits.train, 400)
+    assert (len(rest), len(held)) == (1037, 400)
+    together = torch.cat([rest.images, held.images]).flatten(1).sum(1, dtype=torch.int64).sort().values
+    assert torch.equal(together, digits.train.images.flatten(1).sum(1, dtype=torch.int64).sort().values)
+    expected = torch.bincount(digits.train.labels) * 400 / 1437
+    assert (torch.bincount(held.labels) - expected).abs().max() <= 1
+    assert torch.equal(held.images, data.hold_out(digits.train, 400)[1].images)
+
+
+def test_mnist_is_held_out_as_it_always_was(mnist):
+    rest, held = data.hold_out(mnist.train, 10_000)
+    assert len(rest) == 50_000
+    # Results chosen on these images are only comparable while they are these images.
+    assert hashlib.sha256(held.labels.numpy().tobytes()).hexdigest()[:12] == "e5a4907d61ab"
+
+
+def test_mean_and_standard_deviation_are_those_of_the_training_images(mnist):
+    pixels = mnist.train.images.double() / 255
+    assert pixels.mean().item() == pytest.approx(data.MEAN, abs=1e-4)
+    assert pixels.std().item() == pytest.approx(data.STD, abs=1e-4)
+
+
+def test_an_epoch_shows_every_image_once_but_the_incomplete_batch(few):
+    few.images[:, 0, 0, 0] = torch.arange(103)
+    batches = ShuffledBatches(few, 10, seed=0)
+    seen = torch.cat([images[:, 0, 0, 0] for images, _ in batches]) * data.STD + data.MEAN
+    seen = (seen * 255).round().int().tolist()
+    assert len(batches) == 10 and len(seen) == 100
+    assert len(set(seen)) == 100
+
+
+def test_a_seed_means_the_same_batches_and_epochs_differ(few):
+    first, again = ShuffledBatches(few, 50, seed=3), ShuffledBatches(few, 50, seed=3)
+    epochs = [[labels for _, labels in batches] for batches in (first, again, first)]
+    assert all(torch.equal(a, b) for a, b in zip(epochs[0], epochs[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(epochs[0], epochs[2], strict=True))
+
+
+def test_augmentation_sees_pixels_in_0_to_1_and_the_batches_are_normalised_last(few):
+    def check(images, generator):
+        assert images.min() >= 0 and images.max() <= 1
+        return torch.zeros_like(images)
+
+    images, _ = next(iter(ShuffledBatches(few, 10, seed=0, augment=check)))
+    assert torch.allclose(images, torch.full_like(images, -data.MEAN / data.STD))
+
+
+def test_a_batch_larger_than_the_data_is_an_error(few):
+    with pytest.raises(ValueError, match=r"batch size 104 does not fit 103"):
+        ShuffledBatches(few, 104, seed=0)
+
+
+def test_ordered_batches_show_all_images_in_order_and_change_none(few):
+    before = few.images.clone()
+    for size in (103, 10):
+        batches = OrderedBatches(few, size)
+        labels = torch.cat([labels for _, labels in batches])
+        assert torch.equal(labels, few.labels)
+        assert len(batches) == len(list(batches))
+    assert torch.equal(few.images, before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_a_seed_means_the_same_batches_on_cuda(few, recipe):
+    on_cpu = ShuffledBatches(few, 50, seed=3, augment=recipe.augment())
+    on_gpu = ShuffledBatches(few.to(torch.device("cuda")), 50, seed=3, augment=recipe.augment())
+    for (images, labels), (gpu_images, gpu_labels) in zip(on_cpu, on_gpu, strict=True):
+        assert torch.equal(labels, gpu_labels.cpu())
+        assert torch.allclose(images, gpu_images.cpu(), atol=1e-4)

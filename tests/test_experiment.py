@@ -1,0 +1,87 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mnist_lab import experiment
+from mnist_lab.data import OrderedBatches
+from mnist_lab.training import evaluate
+
+
+@pytest.fixture
+def small(settings):
+    return experiment.load_data(settings)
+
+
+def history(run: experiment.Run) -> list:
+    return [(epoch.number, epoch.learning_rate, epoch.train, epoch.test) for epoch in run.history]
+
+
+def test_a_seed_repeats_a_run_exactly_and_another_does_not(recipe, small, settings):
+    first, again = (experiment.train(recipe, small, settings) for _ in range(2))
+    other = experiment.train(recipe, small, replace(settings, seed=1))
+    assert history(first) == history(again)
+    assert torch.equal(first.probabilities, again.probabilities)
+    assert history(first) != history(other)
+
+
+def test_the_result_is_that_of_the_averaged_network(recipe, small, settings):
+    run = experiment.train(recipe, small, settings)
+    assert evaluate(run.model, OrderedBatches(small.test)) == run.history[-1].test
+    accuracy = int((run.probabilities.argmax(1) == small.test.labels).sum()) / len(small.test)
+    assert accuracy == run.history[-1].test.accuracy
+    plain = experiment.train(replace(recipe, averaging=0.0), small, settings)
+    assert [epoch.train for epoch in plain.history] == [epoch.train for epoch in run.history]  # averaging only looks
+    assert [epoch.test for epoch in plain.history] != [epoch.test for epoch in run.history]
+
+
+def test_a_line_per_epoch(recipe, small, settings, capsys):
+    experiment.train(recipe, small, settings)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2
+    assert lines[1].startswith("epoch  2/2   train loss") and " test loss" in lines[1]
+
+
+def test_the_opening_tells_recipes_apart_and_leaves_the_run_alone(recipe, small, settings):
+    opening = experiment.measure_opening(recipe, small, settings)
+    assert experiment.measure_opening(recipe, small, settings) == opening
+    changes = {
+        "rotation": 11.0,
+        "learning_rate": 0.02,
+        "schedule": "constant",
+        "model": "SkeletonNet",
+        "warmup": 0.3,
+    }
+    for name, value in changes.items():
+        changed = experiment.measure_opening(replace(recipe, **{name: value}), small, settings)
+        assert abs(changed - opening) > 1e-3 * opening, name
+
+
+def test_held_out_images_take_the_place_of_the_test_set(digits, settings):
+    loaded = experiment.load_data(replace(settings, score_on="held-out", train_limit=None))
+    assert len(loaded.train) + len(loaded.test) == len(digits.train)
+    tested = {image.numpy().tobytes() for image in digits.test.images}
+    trained = {image.numpy().tobytes() for image in digits.train.images}
+    scored = {image.numpy().tobytes() for image in loaded.test.images}
+    assert scored <= trained and len(scored & tested) <= len(trained & tested)
+
+
+def test_a_limit_takes_fewer_training_images(settings):
+    assert len(experiment.load_data(settings).train) == 300
+
+
+def test_learning_rates_are_those_of_the_run(recipe, small, settings):
+    batches = len(small.train) // recipe.batch_size
+    rates = experiment.learning_rates(recipe, batches)
+    run = experiment.train(recipe, small, settings)
+    assert len(rates) == 2 * batches
+    assert [rates[0], rates[batches]] == [epoch.learning_rate for epoch in run.history]
+    assert set(experiment.learning_rates(replace(recipe, schedule="constant"), 3)) == {recipe.learning_rate}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
+def test_cuda_starts_as_the_cpu_does(recipe, settings):
+    on_gpu = replace(settings, device="cuda")
+    opening = experiment.measure_opening(recipe, experiment.load_data(on_gpu), on_gpu)
+    expected = experiment.measure_opening(recipe, experiment.load_data(settings), settings)
+    assert opening == pytest.approx(expected, rel=1e-3)

@@ -158,7 +158,7 @@ def _apply(variables: Mapping[str, str | None]) -> None:
             os.environ[name] = value
 
 
-def new_folder(runs: Path = RUNS) -> Path:
+def new_folder(runs: Path) -> Path:
     """Make and return a folder for one batch, named by the time."""
     folder = runs / time.strftime("%Y-%m-%d_%H-%M-%S")
     try:
@@ -169,7 +169,7 @@ def new_folder(runs: Path = RUNS) -> Path:
 
 
 @contextlib.contextmanager
-def only_batch(runs: Path = RUNS) -> Iterator[None]:
+def only_batch(runs: Path) -> Iterator[None]:
     """Keep a second batch in the same checkout from starting; the lock goes with the process, however it ends."""
     with contextlib.ExitStack() as stack:
         try:

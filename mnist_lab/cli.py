@@ -13,7 +13,7 @@ from mnist_lab.data import DIGITS_NAME, DataCorrupt, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build
 from mnist_lab.recipe import ParameterError, read_parameters
 from mnist_lab.records import RecordError, load_records
-from mnist_lab.runtime import ROOT, pick_device
+from mnist_lab.runtime import pick_device
 from mnist_lab.summary import facts
 
 EXPECTED = (batch.BatchError, DataCorrupt, DataNotFound, ParameterError, RecordError)  # told in a sentence
@@ -80,13 +80,13 @@ def run_steps(options: argparse.Namespace) -> int:
         read_parameters({**step.defaults(), **overrides})
     if overrides.get("DEVICE") == "cuda":
         check_cuda()
-    with batch.only_batch():
+    with batch.only_batch(batch.RUNS):
         overrides |= find_data(options.data, overrides)
-        folder = batch.new_folder()
+        folder = batch.new_folder(batch.RUNS)
         batch.run_batch(steps, overrides, folder)
         records = load_records(folder)
         print(f"\n{results.text_table(results.summarise(records))}\n")
-        print(f"executed notebooks, records and figures: {folder.relative_to(ROOT)}/")
+        print(f"executed notebooks, records and figures: {os.path.relpath(folder)}/")
         reasons = publish.refusals(steps, overrides, records, all_steps)
         if reasons:
             print(f"not published, since {', and '.join(reasons)}")

@@ -56,7 +56,10 @@ def publish(folder: Path, steps: list[Step]) -> list[Path]:
         nbformat.write(finalise(executed, step, own), clean)
         sources[step.path] = clean
     text = folder / README.name
-    text.write_text(render(README.read_text(), merge(load_records(RECORDS), records)))
+    try:
+        text.write_text(render(README.read_text(), merge(load_records(RECORDS), records)))
+    except ValueError as error:
+        raise BatchError(f"cannot publish: {error}") from error
     sources[README] = text
     replace_together(sources)
     return list(sources)

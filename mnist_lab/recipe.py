@@ -2,7 +2,7 @@
 
 import difflib
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from torch.optim import Optimizer
@@ -128,10 +128,12 @@ def check_types(record: Recipe | Settings) -> None:
 
 
 def check_range(name: str, value: float, low: float, high: float) -> None:
+    """Raise ParameterError unless ``low <= value <= high``; NaN is outside of every range."""
     if not low <= value <= high:
         raise ParameterError(f"{name} is {value}, but must be between {low} and {high}")
 
 
-def check_choice(name: str, value: str, choices) -> None:
+def check_choice(name: str, value: str, choices: Iterable[str]) -> None:
+    """Raise ParameterError, which lists the choices, unless ``value`` is one of them."""
     if value not in choices:
         raise ParameterError(f"{name} is {value!r}, but must be one of {', '.join(map(repr, choices))}")

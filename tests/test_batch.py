@@ -144,7 +144,7 @@ from pathlib import Path
 from mnist_lab import batch, cli
 batch.find_steps = lambda: [batch.Step(Path({str(path)!r}))]
 batch.RUNS = Path({str(runs)!r})
-cli.batch.new_folder = lambda: batch.RUNS
+cli.batch.new_folder = lambda runs: runs
 cli.find_data = lambda folder, overrides: {{}}
 sys.exit(cli.main(["run"]))
 """

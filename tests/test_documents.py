@@ -1,0 +1,96 @@
+"""README and records: everything named exists, every number is a record's, and the records are of today's code."""
+
+import re
+import subprocess
+from collections import Counter
+
+import nbformat
+import pytest
+
+from mnist_lab import batch, experiment, publish, readme
+from mnist_lab.models import MODELS
+from mnist_lab.recipe import Recipe, Settings
+from mnist_lab.records import is_publishable, load_records
+from mnist_lab.runtime import ROOT
+
+README = (ROOT / "README.md").read_text()
+RECORDS = load_records(publish.RECORDS)
+
+
+def test_the_readme_shows_the_records():
+    assert readme.render(README, RECORDS) == README, "out of date: ./run_all.sh"
+
+
+def test_links_and_pictures_exist():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_picture_is_made_by_a_step():
+    made = {name for step in batch.find_steps() for name in publish_files(step)} | {publish.LADDER}
+    assert {path.name for path in publish.IMAGES.iterdir()} == made
+
+
+def publish_files(step) -> set[str]:
+    files = nbformat.read(step.path, as_version=4).metadata.mnist_lab["files"]
+    return {name for name in files if name.endswith(".png")}
+
+
+def test_every_record_is_a_full_run_on_mnist():
+    assert all(is_publishable(record) for record in RECORDS)
+    assert Counter(record.row for record in RECORDS if not record.is_rung).keys() == {"1", "2", "3"}
+
+
+def test_records_are_of_the_parameters_in_the_notebooks():
+    for step in batch.find_steps():
+        final = next(record for record in RECORDS if record.step == step.number and not record.is_rung)
+        stated = step.defaults()
+        for name, value in {**final.recipe, **final.settings}.items():
+            assert stated[name.upper()] == value, f"{step.path.name}: {name}"
+
+
+def test_the_series_reaches_its_target():
+    final = next(record for record in RECORDS if record.row == "3" and record.seed == 0)
+    assert final.accuracy >= 0.994
+    assert final.recipe["epochs"] <= 15
+    assert max(final.model["trainable"], final.model["deployed"]) < 8000
+
+
+@pytest.mark.parametrize("record", [r for r in RECORDS if r.seed == 0], ids=lambda record: record.row)
+def test_todays_code_starts_training_as_the_record_says(record, mnist):
+    """Ten batches in which weights, order, augmentation, loss, optimizer and schedule all show."""
+    settings = Settings(**{**record.settings, "device": "cpu"})
+    found = experiment.measure_opening(
+        Recipe(**record.recipe), experiment.Dataset("MNIST", mnist.train, mnist.test), settings
+    )
+    assert found == pytest.approx(record.opening_loss, rel=1e-4), "the code changed: ./run_all.sh"
+
+
+def test_prose_quotes_no_measured_number():
+    """Numbers with decimals per cent belong into generated blocks and outputs, where they cannot go stale."""
+    texts = [readme.BLOCK.sub("", README)]
+    texts += [
+        cell.source
+        for step in batch.find_steps()
+        for cell in nbformat.read(step.path, as_version=4).cells
+        if cell.cell_type == "markdown"
+    ]
+    allowed = {"99.4", "99.8", "0.2"}  # the target; the moving average's shares
+    assert {number for text in texts for number in re.findall(r"\d+\.\d+(?= ?%)", text)} <= allowed
+
+
+def test_commands_in_the_readme_exist():
+    usage = subprocess.run([ROOT / "run_all.sh", "--help"], capture_output=True, text=True, check=True).stdout
+    for option in re.findall(r"run_all\.sh .*?(--[a-z]+|-p\b)", README):
+        assert f"{option} " in usage or option == "--help"
+    for word in re.findall(r"run_all\.sh ([a-z]+)", README):
+        assert f"./run_all.sh {word}" in usage
+    assert all(name in README or name in (ROOT / "mnist_lab" / "models.py").read_text() for name in MODELS)
+
+
+def test_pins_say_who_needs_them_and_cover_the_package():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    pinned = {line.split("==")[0] for line in lines if line and line[0] != "#"}
+    assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in lines if line and line[0] != "#")
+    declared = set(re.findall(r'^    "([\w-]+)[>=]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    assert declared <= pinned

@@ -1,0 +1,165 @@
+import shutil
+from dataclasses import replace
+
+import nbformat
+import pytest
+
+from mnist_lab import batch, publish, records
+from mnist_lab.batch import BatchError, Step
+
+STEPS = batch.find_steps()
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A copy of what is published, which a test may publish over; returns (root, folder of a batch, steps)."""
+    root = tmp_path / "checkout"
+    shutil.copytree(batch.NOTEBOOKS, root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(publish.IMAGES, root / "images")
+    shutil.copy(publish.README, root / "README.md")
+    monkeypatch.setattr(publish, "RECORDS", root / "notebooks" / "records")
+    monkeypatch.setattr(publish, "IMAGES", root / "images")
+    monkeypatch.setattr(publish, "README", root / "README.md")
+    folder = tmp_path / "run"
+    folder.mkdir()
+    for path in [*publish.RECORDS.glob("*"), *publish.IMAGES.glob("*"), *(root / "notebooks").glob("*.ipynb")]:
+        shutil.copy(path, folder)
+    return root, folder, [Step(root / "notebooks" / step.path.name) for step in STEPS]
+
+
+def content(root):
+    return {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def edit(path, change):
+    notebook = nbformat.read(path, as_version=4)
+    change(notebook)
+    nbformat.write(notebook, path)
+
+
+def test_publishing_what_is_published_changes_nothing(checkout):
+    root, folder, steps = checkout
+    before = content(root)
+    replaced = publish.publish(folder, steps)
+    after = content(root)
+    after.pop(root / "images" / publish.LADDER), before.pop(root / "images" / publish.LADDER)  # drawn anew
+    assert after == before
+    assert {path.name for path in replaced} >= {"README.md", "03_augmentation_onecycle.ipynb", "step-1-seed-0.json"}
+
+
+def test_new_results_replace_records_notebooks_and_tables(checkout):
+    root, folder, steps = checkout
+    old = records.load_record(folder / "step-3-seed-0.json")
+    records.save(replace(old, change="another change"), folder)
+    publish.publish(folder, steps)
+    assert "another change" in (root / "README.md").read_text()
+    assert records.load_record(root / "notebooks" / "records" / "step-3-seed-0.json").change == "another change"
+    files = nbformat.read(steps[2].path, as_version=4).metadata.mnist_lab.files
+    assert files["step-3-seed-0.json"] == publish.digest(root / "notebooks" / "records" / "step-3-seed-0.json")
+
+
+def test_noise_is_removed(checkout):
+    _, folder, steps = checkout
+
+    def add_noise(notebook):
+        notebook.metadata["papermill"] = {"duration": 1.0}
+        notebook.metadata.kernelspec["name"] = "somebodys-kernel"
+        for cell in notebook.cells:
+            cell.metadata["papermill"] = {"duration": 1.0}
+            cell.metadata["execution"] = {"iopub.status.busy": "2026"}
+
+    before = steps[0].path.read_bytes()
+    edit(folder / steps[0].path.name, add_noise)
+    publish.publish(folder, steps)
+    assert steps[0].path.read_bytes() == before
+
+
+def stderr(notebook):
+    notebook.cells[5].outputs.append(nbformat.v4.new_output("stream", name="stderr", text="UserWarning: beware"))
+
+
+def widget(notebook):
+    data = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}}
+    notebook.cells[5].outputs.append(nbformat.v4.new_output("display_data", data=data))
+
+
+def path_of_this_machine(notebook):
+    notebook.cells[5].outputs.append(nbformat.v4.new_output("stream", name="stdout", text=str(publish.ROOT)))
+
+
+def injected(notebook):
+    cell = nbformat.v4.new_code_cell("EPOCHS = 1", execution_count=1)
+    cell.metadata["tags"] = ["injected-parameters"]
+    notebook.cells.insert(4, cell)
+
+
+def unexecuted(notebook):
+    [cell for cell in notebook.cells if cell.cell_type == "code"][-1].execution_count = None
+
+
+def raised(notebook):
+    notebook.cells[5].outputs = [nbformat.v4.new_output("error", ename="E", evalue="v", traceback=[])]
+
+
+def other_source(notebook):
+    [cell for cell in notebook.cells if cell.cell_type == "code"][-1].source += "\n# edited"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (stderr, "wrote to stderr: UserWarning"),
+        (widget, "shows a widget"),
+        (path_of_this_machine, "shows a path"),
+        (injected, "injected parameters"),
+        (unexecuted, "not executed in order"),
+        (raised, "raised E: v"),
+        (other_source, "differ from those in the repository"),
+    ],
+)
+def test_what_a_reader_should_not_meet_is_refused_and_nothing_changes(checkout, damage, message):
+    root, folder, steps = checkout
+    before = content(root)
+    edit(folder / steps[1].path.name, damage)
+    with pytest.raises(BatchError, match=rf"{steps[1].path.name} cannot be published.*{message}"):
+        publish.publish(folder, steps)
+    assert content(root) == before
+
+
+def test_a_full_disk_changes_nothing(checkout, monkeypatch):
+    root, folder, steps = checkout
+    before, copy, copied = content(root), shutil.copyfile, []
+
+    def copy_until_full(source, target):
+        copied.append(target)
+        if len(copied) == 5:
+            raise OSError(28, "No space left on device")
+        return copy(source, target)
+
+    records.save(replace(records.load_record(folder / "step-3-seed-0.json"), change="another change"), folder)
+    monkeypatch.setattr(publish.shutil, "copyfile", copy_until_full)
+    with pytest.raises(BatchError, match="cannot publish: No space left on device"):
+        publish.publish(folder, steps)
+    assert content(root) == before
+
+
+def test_a_missing_block_in_the_readme_changes_nothing(checkout):
+    root, folder, steps = checkout
+    publish.README.write_text("# no blocks\n")
+    before = content(root)
+    with pytest.raises(BatchError, match="generated blocks"):
+        publish.publish(folder, steps)
+    assert content(root) == before
+
+
+def test_only_complete_default_runs_on_mnist_are_published(checkout):
+    _, folder, steps = checkout
+    full = records.load_records(folder)
+    assert publish.refusals(steps, {}, full, steps) == []
+    assert "EPOCHS" in publish.refusals(steps, {"EPOCHS": 15}, full, steps)[0]
+    assert publish.refusals(steps[:2], {}, [r for r in full if r.step < 3], steps) == ["not every step ran"]
+    sample = [replace(record, data="digits sample, not MNIST") for record in full]
+    assert publish.refusals(steps, {}, sample, steps) == ["it was not a full run on MNIST"]
+    held_out = [replace(record, train_images=50_000) for record in full]
+    assert publish.refusals(steps, {}, held_out, steps) == ["it was not a full run on MNIST"]
+    assert publish.refusals(steps, {}, full[:-1], steps) == ["a step left no record"]

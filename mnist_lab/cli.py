@@ -11,6 +11,7 @@ from pathlib import Path
 from mnist_lab import batch, publish, results
 from mnist_lab.data import DIGITS_NAME, DataCorrupt, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build
+from mnist_lab.readme import render
 from mnist_lab.recipe import ParameterError, read_parameters
 from mnist_lab.records import RecordError, load_records
 from mnist_lab.runtime import pick_device
@@ -65,6 +66,8 @@ def parser() -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=about, description=about)
         sub.add_argument("--json", action="store_true", help="print JSON for scripts")
         sub.set_defaults(command=command)
+    tables = commands.add_parser("readme", help="write the tables in README.md anew from the tracked records")
+    tables.set_defaults(command=write_readme)
     return top
 
 
@@ -149,6 +152,12 @@ def print_results(options: argparse.Namespace) -> int:
         raise batch.BatchError(f"no records in {publish.RECORDS}: run the steps first")
     found = results.summarise(records)
     print(json.dumps(results.as_plain(found), indent=1) if options.json else results.text_table(found))
+    return 0
+
+
+def write_readme(options: argparse.Namespace) -> int:
+    """Write README's generated blocks anew, as after a change of their layout."""
+    publish.README.write_text(render(publish.README.read_text(), load_records(publish.RECORDS)))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""MNIST as tensors in memory, cut into batches."""
+"""MNIST as tensors in memory, every byte verified; and a sample of digits for machines without it."""
 
 import contextlib
 import hashlib
@@ -6,7 +6,7 @@ import http.client
 import os
 import socket
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ from torch.nn import functional as F
 
 from mnist_lab.runtime import ROOT
 
-MEAN, STD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
 HOLD_OUT_SEED = 20_000  # fixes which training images are held out; never change it
 MNIST_NAME, DIGITS_NAME = "MNIST", "digits sample, not MNIST"
 DOWNLOAD_TIMEOUT = 15  # seconds of silence before a download is given up
@@ -28,8 +27,6 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte": "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
     "t10k-labels-idx1-ubyte": "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
 }
-
-Augment = Callable[[Tensor, torch.Generator], Tensor]  # (B, 1, 28, 28) in [0, 1] -> the same shape and range
 
 
 class DataNotFound(RuntimeError):
@@ -196,49 +193,3 @@ def hold_out(split: Split, count: int) -> tuple[Split, Split]:
     indices = range(len(split))
     rest, held = train_test_split(indices, test_size=count, stratify=split.labels.cpu(), random_state=HOLD_OUT_SEED)
     return split.take(torch.tensor(rest)), split.take(torch.tensor(held))
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Shift and scale pixels in [0, 1] to mean 0 and standard deviation 1 over MNIST's training images."""
-    return (images - MEAN) / STD
-
-
-class ShuffledBatches:
-    """Training batches, cut from tensors that already live on the device.
-
-    Order and augmentation draw from one CPU generator, so a seed means the same batches on every
-    device, and epoch after epoch goes on from it. Images are augmented in [0, 1], where the
-    background is 0, and normalised last. The incomplete last batch of an epoch is left out; the next
-    epoch leaves out other images.
-    """
-
-    def __init__(self, split: Split, size: int, *, seed: int, augment: Augment | None = None):
-        if not 1 <= size <= len(split):
-            raise ValueError(f"batch size {size} does not fit {len(split):,} training images")
-        self.split, self.size, self.augment = split, size, augment
-        self.generator = torch.Generator().manual_seed(seed)
-
-    def __len__(self) -> int:
-        return len(self.split) // self.size
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.split), generator=self.generator).to(self.split.labels.device)
-        for chosen in order[: len(self) * self.size].split(self.size):
-            images = self.split.images[chosen].float() / 255  # (B, 1, 28, 28)
-            if self.augment is not None:
-                images = self.augment(images, self.generator)
-            yield normalise(images), self.split.labels[chosen]
-
-
-class OrderedBatches:
-    """Every image of a split once, in order, unchanged: what a model is scored on."""
-
-    def __init__(self, split: Split, size: int = 1000):
-        self.split, self.size = split, size
-
-    def __len__(self) -> int:
-        return -(-len(self.split) // self.size)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in zip(self.split.images.split(self.size), self.split.labels.split(self.size), strict=True):
-            yield normalise(images.float() / 255), labels

@@ -10,7 +10,8 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from mnist_lab.data import Dataset, OrderedBatches, ShuffledBatches, hold_out, load
+from mnist_lab.batches import OrderedBatches, ShuffledBatches
+from mnist_lab.data import Dataset, hold_out, load
 from mnist_lab.models import build
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.runtime import make_repeatable, pick_device

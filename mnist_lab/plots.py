@@ -8,7 +8,8 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnist_lab.data import Augment, Split
+from mnist_lab.batches import Augment
+from mnist_lab.data import Split
 from mnist_lab.records import Record
 from mnist_lab.results import TARGET
 

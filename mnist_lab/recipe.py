@@ -9,7 +9,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from mnist_lab.augment import ENGINES, Policy
-from mnist_lab.data import Augment
+from mnist_lab.batches import Augment
 from mnist_lab.models import MODELS
 
 SCHEDULES = ("constant", "one-cycle")

@@ -18,6 +18,7 @@ class Result:
     row: str
     change: str
     data: str
+    scored_on: str  # "test" or "held-out"
     model: str
     trainable: int
     deployed: int
@@ -46,7 +47,7 @@ def summarise(records: Sequence[Record]) -> list[Result]:
 def _result(group: list[Record]) -> Result:
     first = group[0]
     for other in group:
-        if (other.recipe, other.data, other.train_images) != (first.recipe, first.data, first.train_images):
+        if _experiment(other) != _experiment(first):
             raise ValueError(f"row {first.row} mixes different recipes or data: {first.file_name}, {other.file_name}")
     if len({record.seed for record in group}) != len(group):
         raise ValueError(f"row {first.row} holds a seed twice")
@@ -56,6 +57,7 @@ def _result(group: list[Record]) -> Result:
         row=first.row,
         change=first.change,
         data=first.data,
+        scored_on=first.settings["score_on"],
         model=first.model["name"],
         trainable=first.model["trainable"],
         deployed=first.model["deployed"],
@@ -74,6 +76,10 @@ def _result(group: list[Record]) -> Result:
         seconds_per_epoch=statistics.median(record.seconds_per_epoch for record in group),
         device=", ".join(sorted({f"{r.environment['device']}, {r.environment['threads']} threads" for r in group})),
     )
+
+
+def _experiment(record: Record) -> tuple:
+    return record.recipe, record.data, record.train_images, record.settings["score_on"]
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -135,7 +141,7 @@ def comparison_table(runs: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-HEADERS = ("step", "change", "model", "parameters", "epochs", "seeds", "test accuracy", "95 % interval", "min", "max")
+HEADERS = ("step", "change", "model", "parameters", "epochs", "seeds", "accuracy", "95 % interval", "min", "max")
 HEADERS += (">= 99.40 %", "s/epoch")
 
 
@@ -175,9 +181,9 @@ def markdown_table(results: Sequence[Result]) -> str:
 
 def provenance(results: Sequence[Result]) -> str:
     """Return one line on which data and machines the numbers come from."""
-    data = " and ".join(sorted({result.data for result in results}))
+    scored = " and ".join(sorted({f"{result.scored_on} images of {result.data}" for result in results}))
     devices = "; ".join(sorted({result.device for result in results}))
-    return f"Data: {data}. Accuracy of the last epoch; parameters trainable / deployed. Device: {devices}."
+    return f"Last epoch, scored on {scored}. Parameters: trainable / deployed. Device: {devices}."
 
 
 def as_plain(results: Sequence[Result]) -> list[dict]:

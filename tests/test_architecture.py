@@ -10,7 +10,7 @@ from mnist_lab.runtime import ROOT
 
 PACKAGE = Path(mnist_lab.__file__).parent
 LAYERS = (
-    "runtime", "data", "augment", "models", "receptive_field", "summary", "training", "recipe", "experiment",
+    "runtime", "data", "batches", "augment", "models", "receptive_field", "summary", "training", "recipe", "experiment",
     "records", "results", "plots", "readme", "batch", "publish", "cli",
 )  # fmt: skip
 

@@ -147,6 +147,14 @@ def test_no_records_is_an_instruction(monkeypatch, tmp_path, capsys):
     assert "run the steps first" in capsys.readouterr().err
 
 
+def test_readme_is_written_from_the_records(monkeypatch, tmp_path):
+    stale = publish.README.read_text().replace("OneCycleLR", "something else")
+    monkeypatch.setattr(publish, "README", tmp_path / "README.md")
+    publish.README.write_text(stale)
+    assert cli.main(["readme"]) == 0
+    assert "| OneCycleLR |" in publish.README.read_text()
+
+
 def test_models_lists_every_network(capsys):
     assert cli.main(["models", "--json"]) == 0
     found = {model["name"]: model for model in json.loads(capsys.readouterr().out)}

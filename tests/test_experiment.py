@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mnist_lab import experiment
-from mnist_lab.data import OrderedBatches
+from mnist_lab.batches import OrderedBatches
 from mnist_lab.training import evaluate
 
 

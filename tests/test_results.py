@@ -52,7 +52,7 @@ def test_tables_show_the_numbers_and_where_they_come_from(published):
     for table in (results.text_table(found), results.markdown_table(found)):
         assert "99.55 ± 0.07 %" in table
         assert "2 of 2" in table
-        assert "Data: MNIST." in table and "threads" in table
+        assert "scored on test images of MNIST." in table and "threads" in table
     sample = results.markdown_table(results.summarise([replace(published, data="digits sample, not MNIST")]))
     assert "digits sample, not MNIST" in sample
 

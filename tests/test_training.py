@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.lr_scheduler import OneCycleLR
 
-from mnist_lab.data import OrderedBatches, ShuffledBatches
+from mnist_lab.batches import OrderedBatches, ShuffledBatches
 from mnist_lab.models import build
 from mnist_lab.training import Diverged, evaluate, fit, predict, train_one_epoch, weight_average
 

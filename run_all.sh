@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Set up what is missing, then run the step notebooks, or the tests. See --help.
 set -euo pipefail
+caller=$PWD # relative paths among the options are the caller's
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 usage() {
@@ -66,10 +67,14 @@ set_up() {
     flock -u 9
 }
 
+for argument in "$@"; do
+    if [[ $argument == -h || $argument == --help ]]; then
+        usage
+        exit
+    fi
+done
+
 case ${1:-} in
--h | --help | help)
-    usage
-    ;;
 setup)
     set_up
     ;;
@@ -79,8 +84,14 @@ test)
     .venv/bin/ruff format --check .
     exec .venv/bin/python -m pytest "${@:2}"
     ;;
-*)
+"" | -*)
     set_up
-    exec .venv/bin/mnist-lab run "$@"
+    lab=$PWD/.venv/bin/mnist-lab
+    cd "$caller"
+    exec "$lab" run "$@"
+    ;;
+*)
+    echo "error: unknown command $1; see ./run_all.sh --help" >&2
+    exit 2
     ;;
 esac

@@ -1,6 +1,5 @@
 """Random distortions of a batch: one policy, two engines."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -8,7 +7,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-SEEDS = 2**31  # albumentations is reseeded, batch by batch, with a number below this
+from mnist_lab.batches import Augment
+
+SEED_LIMIT = 2**31  # albumentations is reseeded, batch by batch, with a number below this
 
 
 @dataclass(frozen=True)
@@ -125,14 +126,13 @@ class AlbumentationsEngine:
         self.compose = compose
 
     def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        self.compose.set_random_seed(int(torch.randint(SEEDS, (), generator=generator)))
+        self.compose.set_random_seed(int(torch.randint(SEED_LIMIT, (), generator=generator)))
         distorted = [torch.as_tensor(self.compose(image=image)["image"]) for image in images[:, 0].cpu().numpy()]
         return torch.stack(distorted).unsqueeze(1).to(images)
 
 
 def albumentations_pipeline(policy: Policy):
     """Return ``policy`` as a strict ``A.Compose``: misspelt or outdated arguments raise, they do not warn."""
-    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or importing it asks the network for its latest version
     import albumentations as A
 
     transforms = [
@@ -154,7 +154,7 @@ def albumentations_pipeline(policy: Policy):
     return A.Compose(transforms, strict=True)
 
 
-ENGINES: dict[str, Callable[[Policy], Callable[[Tensor, torch.Generator], Tensor]]] = {
+ENGINES: dict[str, Callable[[Policy], Augment]] = {
     "tensor": TensorEngine,
     "albumentations": lambda policy: AlbumentationsEngine(albumentations_pipeline(policy)),
 }

@@ -17,6 +17,13 @@ def normalise(images: Tensor) -> Tensor:
     return (images - MEAN) / STD
 
 
+def count_batches(images: int, size: int) -> int:
+    """Return how many full training batches ``images`` make. Raises ValueError if not even one."""
+    if not 1 <= size <= images:
+        raise ValueError(f"batch size {size} does not fit {images:,} training images")
+    return images // size
+
+
 class ShuffledBatches:
     """Training batches, cut from tensors that already live on the device.
 
@@ -27,13 +34,12 @@ class ShuffledBatches:
     """
 
     def __init__(self, split: Split, size: int, *, seed: int, augment: Augment | None = None):
-        if not 1 <= size <= len(split):
-            raise ValueError(f"batch size {size} does not fit {len(split):,} training images")
         self.split, self.size, self.augment = split, size, augment
+        self.count = count_batches(len(split), size)
         self.generator = torch.Generator().manual_seed(seed)
 
     def __len__(self) -> int:
-        return len(self.split) // self.size
+        return self.count
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order = torch.randperm(len(self.split), generator=self.generator).to(self.split.labels.device)

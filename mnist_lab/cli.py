@@ -8,23 +8,22 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mnist_lab import batch, publish, results
+from mnist_lab import publish, results, runner
 from mnist_lab.data import DIGITS_NAME, DataCorrupt, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build
-from mnist_lab.readme import render
 from mnist_lab.recipe import ParameterError, read_parameters
 from mnist_lab.records import RecordError, load_records
 from mnist_lab.runtime import pick_device
 from mnist_lab.summary import facts
 
-EXPECTED = (batch.BatchError, DataCorrupt, DataNotFound, ParameterError, RecordError)  # told in a sentence
+EXPECTED = (runner.RunError, DataCorrupt, DataNotFound, ParameterError, RecordError)  # told in a sentence
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 wrong usage, 128 + signal stopped."""
     options = parser().parse_args(arguments)
     try:
-        with batch.terminable():
+        with runner.terminable():
             return options.command(options)
     except EXPECTED as error:
         print(f"\nerror: {error}", file=sys.stderr)
@@ -32,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C; nothing tracked was changed", file=sys.stderr)
         return 130
-    except batch.Interrupted:
+    except runner.Interrupted:
         print("\nstopped by SIGTERM; nothing tracked was changed", file=sys.stderr)
         return 143
 
@@ -74,19 +73,19 @@ def parser() -> argparse.ArgumentParser:
 def run_steps(options: argparse.Namespace) -> int:
     """Run the chosen steps, print their results, and publish them if they may be."""
     overrides = read_overrides(options)
-    all_steps = batch.find_steps()
+    all_steps = runner.find_steps()
     unknown = set(options.step or []) - {step.number for step in all_steps}
     if unknown:
-        raise batch.BatchError(f"there is no step {', '.join(map(str, sorted(unknown)))}")
+        raise runner.RunError(f"there is no step {', '.join(map(str, sorted(unknown)))}")
     steps = [step for step in all_steps if not options.step or step.number in options.step]
     for step in steps:
         read_parameters({**step.defaults(), **overrides})
     if overrides.get("DEVICE") == "cuda":
         check_cuda()
-    with batch.only_batch(batch.RUNS):
+    with runner.only_run(runner.RUNS):
         overrides |= find_data(options.data, overrides)
-        folder = batch.new_folder(batch.RUNS)
-        batch.run_batch(steps, overrides, folder)
+        folder = runner.new_folder(runner.RUNS)
+        runner.run_steps(steps, overrides, folder)
         records = load_records(folder)
         print(f"\n{results.text_table(results.summarise(records))}\n")
         print(f"executed notebooks, records and figures: {os.path.relpath(folder)}/")
@@ -101,7 +100,7 @@ def run_steps(options: argparse.Namespace) -> int:
 
 def read_overrides(options: argparse.Namespace) -> dict[str, object]:
     """Collect what --quick, --device and -p change; the last one wins."""
-    overrides: dict[str, object] = dict(batch.QUICK) if options.quick else {}
+    overrides: dict[str, object] = dict(runner.QUICK) if options.quick else {}
     if options.device:
         overrides["DEVICE"] = options.device
     for name, text in options.parameter:
@@ -113,11 +112,11 @@ def read_overrides(options: argparse.Namespace) -> dict[str, object]:
 
 
 def check_cuda() -> None:
-    """Raise BatchError now rather than in a notebook if there is no CUDA GPU."""
+    """Raise RunError now rather than in a notebook if there is no CUDA GPU."""
     try:
         pick_device("cuda")
     except RuntimeError as error:
-        raise batch.BatchError(str(error)) from None
+        raise runner.RunError(str(error)) from None
 
 
 def find_data(folder: Path | None, overrides: dict[str, object]) -> dict[str, object]:
@@ -126,14 +125,16 @@ def find_data(folder: Path | None, overrides: dict[str, object]) -> dict[str, ob
     Without MNIST and without a way to get it, the embedded digits take its place, and that is said loudly. A
     folder that was asked for by name is never replaced by something else.
     """
-    if folder is not None:
-        os.environ["MNIST_LAB_DATA"] = str(folder.expanduser().resolve())
+    given = folder or os.environ.get("MNIST_LAB_DATA")
+    if given:  # the kernels run in another folder: a relative path would mean another place there
+        os.environ["MNIST_LAB_DATA"] = str(Path(given).expanduser().resolve())
     if overrides.get("DATA", "MNIST") != "MNIST":
         return {}
     try:
         load_mnist()
     except DataNotFound as error:
-        if os.environ.get("MNIST_LAB_DATA") or "DATA" in overrides:
+        on_gpu = pick_device(overrides.get("DEVICE", "auto")).type == "cuda"  # its time is too dear for a sample
+        if given or "DATA" in overrides or on_gpu:
             raise
         line = "!" * 78
         print(
@@ -149,15 +150,15 @@ def print_results(options: argparse.Namespace) -> int:
     """Print the tracked results."""
     records = load_records(publish.RECORDS)
     if not records:
-        raise batch.BatchError(f"no records in {publish.RECORDS}: run the steps first")
+        raise runner.RunError(f"no records in {publish.RECORDS}: run the steps first")
     found = results.summarise(records)
-    print(json.dumps(results.as_plain(found), indent=1) if options.json else results.text_table(found))
+    print(json.dumps([asdict(result) for result in found], indent=1) if options.json else results.text_table(found))
     return 0
 
 
 def write_readme(options: argparse.Namespace) -> int:
     """Write README's generated blocks anew, as after a change of their layout."""
-    publish.README.write_text(render(publish.README.read_text(), load_records(publish.RECORDS)))
+    publish.write_readme()
     return 0
 
 

@@ -87,7 +87,7 @@ def load_mnist(folder: str | Path | None = None) -> Dataset:
 
     Raises DataNotFound if there is nothing to load, and DataCorrupt if a file is damaged.
     """
-    from torchvision.datasets import MNIST
+    from torchvision.datasets.mnist import read_image_file, read_label_file
 
     given = folder or os.environ.get("MNIST_LAB_DATA")
     root = Path(given).expanduser() if given else ROOT / "data"
@@ -101,9 +101,11 @@ def load_mnist(folder: str | Path | None = None) -> Dataset:
         download_mnist(root)
     verify_files(root)
     splits = []
-    for train in (True, False):
-        dataset = MNIST(root, train=train, download=False)
-        splits.append(Split(dataset.data.unsqueeze(1), dataset.targets))
+    for part in ("train", "t10k"):
+        # Not through torchvision's MNIST class: it prefers a folder "processed" beside the verified files.
+        images = read_image_file(str(raw_folder(root) / f"{part}-images-idx3-ubyte"))
+        labels = read_label_file(str(raw_folder(root) / f"{part}-labels-idx1-ubyte"))
+        splits.append(Split(images.unsqueeze(1), labels))
     return Dataset(MNIST_NAME, *splits)
 
 
@@ -113,8 +115,11 @@ def raw_folder(root: Path) -> Path:
 
 
 def missing_files(root: Path) -> list[str]:
-    """Return which of the four raw files are not below ``root``."""
-    return [name for name in MNIST_SHA256 if not (raw_folder(root) / name).is_file()]
+    """Return which of the four raw files are not below ``root``; DataCorrupt if one may not look."""
+    try:
+        return [name for name in MNIST_SHA256 if not (raw_folder(root) / name).is_file()]
+    except OSError as error:
+        raise DataCorrupt(f"cannot look into {raw_folder(root)}: {error.strerror}. Check its permissions") from error
 
 
 def verify_files(root: Path) -> None:

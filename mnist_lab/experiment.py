@@ -10,7 +10,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 
-from mnist_lab.batches import OrderedBatches, ShuffledBatches
+from mnist_lab.batches import OrderedBatches, ShuffledBatches, count_batches
 from mnist_lab.data import Dataset, hold_out, load
 from mnist_lab.models import build
 from mnist_lab.recipe import Recipe, Settings
@@ -99,15 +99,16 @@ def measure_opening(recipe: Recipe, data: Dataset, settings: Settings) -> float:
     """
     parts = assemble(recipe, data, settings)
     batches = list(itertools.islice(parts.train, OPENING))
-    return train_one_epoch(parts.model, batches, parts.optimizer, parts.scheduler, parts.average).loss
+    return train_one_epoch(parts.model, batches, parts.optimizer, parts.scheduler).loss
 
 
-def learning_rates(recipe: Recipe, batches: int) -> list[float]:
-    """Return the learning rate of every update of a run with ``batches`` batches an epoch."""
+def learning_rates(recipe: Recipe, data: Dataset) -> list[float]:
+    """Return the learning rate of every update of a run on ``data``."""
+    updates = recipe.epochs * count_batches(len(data.train), recipe.batch_size)
     optimizer = Adam([nn.Parameter(torch.zeros(()))], lr=recipe.learning_rate)
-    scheduler = recipe.scheduler(optimizer, recipe.epochs * batches)
+    scheduler = recipe.scheduler(optimizer, updates)
     rates = []
-    for _ in range(recipe.epochs * batches):
+    for _ in range(updates):
         rates.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         if scheduler is not None:

@@ -42,7 +42,7 @@ def stem(channels: int) -> nn.Sequential:
 def separable_block(c_in: int, c_out: int) -> nn.Sequential:
     """3x3 convolution of each channel -> 1x1 convolution across channels -> norm -> ReLU.
 
-    A ninth of a full convolution's weights buys width; no ReLU between the two halves (Chollet,
+    About a seventh of a full convolution's weights buys width; no ReLU between the two halves (Chollet,
     "Xception", CVPR 2017, section 4.7, found that it harms).
     """
     return nn.Sequential(
@@ -67,10 +67,10 @@ def spatial_head(channels: int, size: int, classes: int = 10) -> nn.Sequential:
     )
 
 
+# fmt: off
 class SkeletonNet(nn.Sequential):
     """The least that works: three plain convolutions, two poolings, an average. 4,978 parameters."""
 
-    # fmt: off
     def __init__(self):
         super().__init__(                                   # output shape      RF
             plain_block(1, 8),                              # (N,  8, 26, 26)    3
@@ -82,13 +82,11 @@ class SkeletonNet(nn.Sequential):
             nn.Conv2d(24, 10, 1),                           # (N, 10,  1,  1)   26
             nn.Flatten(),                                   # (N, 10)           26
         )
-    # fmt: on
 
 
 class CompactNet(nn.Sequential):
     """Width from separable convolutions, places from a learned head. 7,306 parameters."""
 
-    # fmt: off
     def __init__(self):
         super().__init__(                                   # output shape      RF
             stem(16),                                       # (N, 16, 12, 12)    6
@@ -97,7 +95,7 @@ class CompactNet(nn.Sequential):
             separable_block(40, 48),                        # (N, 48,  6,  6)   18
             spatial_head(48, size=6),                       # (N, 10)           28
         )
-    # fmt: on
+# fmt: on
 
 
 MODELS: dict[str, type[nn.Sequential]] = {"SkeletonNet": SkeletonNet, "CompactNet": CompactNet}
@@ -126,7 +124,7 @@ def fold_batch_norm(model: nn.Sequential) -> nn.Sequential:
     """Return the network as it would be deployed: every norm folded into its convolution.
 
     The copy computes what ``model`` computes in evaluation mode. A norm may follow its convolution at
-    once or after a max pooling, with which a positive scale commutes.
+    once or after a max pooling, with which a positive scale commutes. Raises ValueError for any other norm.
     """
     folded: list[nn.Module] = []
     for layer in leaves(copy.deepcopy(model).eval()):
@@ -134,9 +132,11 @@ def fold_batch_norm(model: nn.Sequential) -> nn.Sequential:
             folded.append(layer)
             continue
         position = len(folded) - 1
-        while isinstance(folded[position], nn.MaxPool2d):
+        while position > 0 and isinstance(folded[position], nn.MaxPool2d):
             position -= 1
-        if not isinstance(folded[position], nn.Conv2d):
-            raise ValueError(f"{layer} follows {folded[position]}, not a convolution: it cannot be folded")
+        if position < 0 or not isinstance(folded[position], nn.Conv2d):
+            raise ValueError(f"{layer} does not follow a convolution: it cannot be folded")
+        if position < len(folded) - 1 and layer.weight is not None and layer.weight.min() <= 0:
+            raise ValueError(f"{layer} follows a max pooling and has a negative scale: it cannot be folded")
         folded[position] = fuse_conv_bn_eval(folded[position], layer)
     return nn.Sequential(*folded)

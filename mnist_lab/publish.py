@@ -1,19 +1,21 @@
-"""From an executed batch to tracked results: check everything, then replace all files together."""
+"""From an executed run to tracked results: check everything, then replace all files together."""
 
+import contextlib
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+import signal
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
-from mnist_lab.batch import NOTEBOOKS, BatchError, Step, faults
 from mnist_lab.plots import ladder
 from mnist_lab.readme import render
 from mnist_lab.records import Record, in_order, is_publishable, load_records
+from mnist_lab.runner import NOTEBOOKS, RunError, Step, faults
 from mnist_lab.runtime import ROOT
 
 RECORDS = NOTEBOOKS / "records"
@@ -25,7 +27,7 @@ LADDER = "00_ladder.png"  # the one figure that spans the steps
 def refusals(
     steps: list[Step], overrides: Mapping[str, object], records: list[Record], all_steps: list[Step]
 ) -> list[str]:
-    """Return why a batch is only a look and not a result; an empty list if it may be published."""
+    """Return why a run is only a look and not a result; an empty list if it may be published."""
     reasons = []
     if overrides:
         reasons.append(f"parameters were changed ({', '.join(overrides)})")
@@ -39,46 +41,77 @@ def refusals(
 
 
 def publish(folder: Path, steps: list[Step]) -> list[Path]:
-    """Replace the tracked notebooks, records, figures and README blocks by those of the batch in ``folder``.
+    """Replace the tracked notebooks, records, figures and README blocks by those of the run in ``folder``.
 
-    Every new file is written in full before the first old one is replaced, so that a full disk changes
-    nothing. Returns the files replaced; raises BatchError if something may not be published.
+    What the steps no longer make is removed. Every new file is written in full before the first old one is
+    replaced, so that a full disk changes nothing. Returns the files replaced; raises RunError, with everything
+    as it was, if something may not be published or cannot be written.
     """
-    records = load_records(folder)
-    figures = [path for step in steps for path in sorted(folder.glob(f"{step.path.name[:2]}_*.png"))]
-    ladder(records, "Test accuracy, step by step (MNIST)").savefig(folder / LADDER, dpi=110)
-    sources = {IMAGES / path.name: path for path in [folder / LADDER, *figures]}
-    sources |= {RECORDS / record.file_name: folder / record.file_name for record in records}
-    for step in steps:
-        executed = nbformat.read(folder / step.path.name, as_version=4)
-        own = [path for path in sources.values() if path.name.startswith((step.path.name[:2], f"step-{step.number}"))]
-        clean = folder / f"{step.path.stem}.published"
-        nbformat.write(finalise(executed, step, own), clean)
-        sources[step.path] = clean
-    text = folder / README.name
     try:
-        text.write_text(render(README.read_text(), merge(load_records(RECORDS), records)))
-    except ValueError as error:
-        raise BatchError(f"cannot publish: {error}") from error
-    sources[README] = text
-    replace_together(sources)
+        sources = prepare(folder, steps)
+        replace_together(sources, obsolete(steps, sources))
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}; see {folder}") from error
     return list(sources)
 
 
-def merge(tracked: list[Record], new: list[Record]) -> list[Record]:
-    """Return all records, a new one in place of a tracked one of the same row and seed."""
-    return in_order({record.file_name: record for record in [*tracked, *new]}.values())
+def prepare(folder: Path, steps: list[Step]) -> dict[Path, Path]:
+    """Check the run in ``folder`` and write into it what is to be tracked; returns target -> source."""
+    records = load_records(folder)
+    figures = [path for step in steps for path in sorted(folder.glob(f"{step.path.name[:2]}_*.png"))]
+    sources = {IMAGES / path.name: path for path in figures}
+    sources |= {RECORDS / record.file_name: folder / record.file_name for record in records}
+    for step in steps:
+        executed = nbformat.read(folder / step.path.name, as_version=4)
+        own = [path for path in sources.values() if belongs_to(path, step)]
+        clean = folder / f"{step.path.stem}.published"
+        nbformat.write(finalise(executed, step, own), clean)
+        sources[step.path] = clean
+    everything = in_order({record.file_name: record for record in [*load_records(RECORDS), *records]}.values())
+    draw_ladder(everything, folder / LADDER)
+    sources[IMAGES / LADDER] = folder / LADDER
+    (folder / README.name).write_text(render(README.read_text(), everything))
+    sources[README] = folder / README.name
+    return sources
+
+
+def belongs_to(path: Path, step: Step) -> bool:
+    """Whether ``path`` is a figure or the shown seed's record of ``step``."""
+    seed = step.defaults()["SEED"]
+    return path.match(f"{step.path.name[:2]}_*.png") or path.match(f"step-{step.number}*-seed-{seed}.json")
+
+
+def obsolete(steps: list[Step], sources: Mapping[Path, Path]) -> list[Path]:
+    """Return the tracked figures and records of ``steps`` that they no longer make."""
+    tracked = [*IMAGES.glob("*.png"), *RECORDS.glob("*.json")]
+    return [path for path in tracked if path not in sources and any(belongs_to(path, step) for step in steps)]
+
+
+def draw_ladder(records: list[Record], path: Path) -> None:
+    """Draw the one figure that spans the steps: the first seed of every row."""
+    first = {record.row: record for record in reversed(records)}
+    shown = [record for record in records if first[record.row] is record]
+    ladder(shown, f"Step by step ({shown[0].data})").savefig(path)
+
+
+def write_readme() -> None:
+    """Write README's generated blocks anew from the tracked records, as after a change of their layout."""
+    new = README.with_name(f".{README.name}.new")
+    try:
+        new.write_text(render(README.read_text(), load_records(RECORDS)))
+        new.replace(README)
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot write {README}: {error}") from error
 
 
 def finalise(executed: NotebookNode, step: Step, files: list[Path]) -> NotebookNode:
-    """Return an executed notebook as it is tracked: without noise, and bound to its sources and files.
+    """Return the repository's notebook with the outputs of the executed one, without noise, bound to its files.
 
-    Raises BatchError if a reader would meet an error, a warning, a widget or a path of this machine in it,
-    or if it no longer is the notebook in the repository.
+    Raises RunError if a reader would meet an error, a warning, a widget or a path of this machine in it, or if
+    its code no longer is that in the repository. (Prose may have been edited while it ran: that is kept.)
     """
+    clean = nbformat.read(step.path, as_version=4)
     problems = faults(executed)
-    if fingerprint(executed) != fingerprint(nbformat.read(step.path, as_version=4)):
-        problems.append("its cells differ from those in the repository")
     for position, cell in enumerate(executed.cells, 1):
         if "injected-parameters" in cell.metadata.get("tags", []):
             problems.append(f"cell {position} holds injected parameters")
@@ -90,26 +123,34 @@ def finalise(executed: NotebookNode, step: Step, files: list[Path]) -> NotebookN
                 problems.append(f"cell {position} shows a widget")
             if str(ROOT) in text or str(Path.home()) + os.sep in text:
                 problems.append(f"cell {position} shows a path of this machine")
+    if fingerprint(executed) != fingerprint(clean):
+        problems.append("its code differs from that in the repository")
     if problems:
-        raise BatchError(f"{step.path.name} cannot be published: {'; '.join(problems)}")
-    clean = nbformat.from_dict(executed)
+        raise RunError(f"{step.path.name} cannot be published: {'; '.join(problems)}")
+    for cell, ran in zip(code_cells(clean), code_cells(executed), strict=True):
+        cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
+        for output in cell.outputs:
+            if output.output_type != "stream":
+                output.metadata = {}
     for cell in clean.cells:
         cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
-        for output in cell.get("outputs", []):
-            output.pop("metadata", None) if output.output_type == "stream" else output.update(metadata={})
     clean.metadata = {
         "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
         "language_info": {"name": "python"},
-        "mnist_lab": {"cells": fingerprint(clean), "files": {path.name: digest(path) for path in files}},
+        "mnist_lab": {"cells": fingerprint(clean), "files": {path.name: digest(path) for path in sorted(files)}},
     }
     nbformat.validate(clean)
     return clean
 
 
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return a notebook's code cells in order."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
 def fingerprint(notebook: NotebookNode) -> str:
     """Return the SHA-256 of the sources of a notebook's code cells: outputs belong to exactly these."""
-    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
-    return hashlib.sha256(json.dumps(code).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([cell.source for cell in code_cells(notebook)]).encode()).hexdigest()
 
 
 def digest(path: Path) -> str:
@@ -117,18 +158,42 @@ def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def replace_together(sources: Mapping[Path, Path]) -> None:
-    """Copy every source beside its target, and only when all are written, move them into place."""
-    staged = {}
+def replace_together(sources: Mapping[Path, Path], unwanted: Iterable[Path] = ()) -> None:
+    """Put every source in the place of its target and remove the unwanted files: all of it, or nothing.
+
+    All new files are written beside their targets first. Then they are swapped in, with Ctrl-C and SIGTERM
+    held back; if one cannot be, the old files return. Raises OSError.
+    """
+    new = {target: target.with_name(f".{target.name}.new") for target in sources}
+    old = {path: path.with_name(f".{path.name}.old") for path in [*sources, *unwanted]}
+    touched = []
     try:
         for target, source in sources.items():
             target.parent.mkdir(parents=True, exist_ok=True)
-            staged[target] = target.with_name(f".{target.name}.new")
-            shutil.copyfile(source, staged[target])
-        for target, new in staged.items():
-            new.replace(target)
-    except OSError as error:
-        raise BatchError(f"cannot publish: {error.strerror or error}; the results stay with the batch") from error
+            shutil.copyfile(source, new[target])
+        with signals_held_back():
+            try:
+                for path in old:
+                    touched.append(path)
+                    if path.exists():
+                        path.replace(old[path])
+                    if path in new:
+                        new[path].replace(path)
+            except OSError:
+                for path in touched:
+                    if old[path].exists():
+                        old[path].replace(path)
+                raise
     finally:
-        for new in staged.values():
-            new.unlink(missing_ok=True)
+        for leftover in [*new.values(), *old.values()]:
+            leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is done."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

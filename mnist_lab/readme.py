@@ -7,7 +7,7 @@ from itertools import groupby
 from mnist_lab.records import Record
 from mnist_lab.results import accuracy_interval, markdown_table, summarise
 
-BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin [^>]*-->\n).*?(\n<!-- (?P=name):end -->)", re.DOTALL)
+BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin [^>]*-->\n)(?:.*?\n)??(<!-- (?P=name):end -->)", re.DOTALL)
 
 
 def render(text: str, records: Sequence[Record]) -> str:
@@ -19,7 +19,7 @@ def render(text: str, records: Sequence[Record]) -> str:
     found = [match["name"] for match in BLOCK.finditer(text)]
     if sorted(found) != sorted(blocks):
         raise ValueError(f"README.md has the generated blocks {found}, but the records fill {sorted(blocks)}")
-    return BLOCK.sub(lambda match: match[1] + blocks[match["name"]] + match[3], text)
+    return BLOCK.sub(lambda match: f"{match[1]}{blocks[match['name']]}\n{match[3]}", text)
 
 
 def make_blocks(records: Sequence[Record]) -> dict[str, str]:
@@ -36,9 +36,10 @@ def step_line(records: Sequence[Record]) -> str:
     final = next(record for record in first_seed if not record.is_rung)
     count, wrong = final.scored_images, len(final.mistakes)
     low, high = accuracy_interval(count - wrong, count)
-    rungs = "".join(f" (the rung in between, {r.change}: {r.accuracy:.2%})" for r in first_seed if r.is_rung)
+    rungs = "".join(f" (the rung in between, {r.change}: {100 * r.accuracy:.2f} %)" for r in first_seed if r.is_rung)
+    epochs = final.recipe["epochs"]
     return (
-        f"**Result:** {final.accuracy:.2%} after {final.recipe['epochs']} epochs with seed {final.seed}{rungs}; "
-        f"{wrong} of {count:,} test images misread, 95 % Wilson interval {low:.2%} – {high:.2%}; "
+        f"**Result:** {100 * final.accuracy:.2f} % after {epochs} epochs with seed {final.seed}{rungs}; "
+        f"{wrong} of {count:,} test images misread, 95 % Wilson interval {100 * low:.2f} – {100 * high:.2f} %; "
         f"{final.model['trainable']:,} parameters."
     )

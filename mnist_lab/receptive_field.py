@@ -4,7 +4,7 @@ The recurrence is that of Araujo, Norris and Sim, "Computing Receptive Fields of
 Networks", Distill 2019 (doi 10.23915/distill.00021), followed from the image upwards.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
@@ -12,6 +12,10 @@ from torch import nn
 from mnist_lab.models import leaves
 
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+PASSING = (  # layers that look at one place at a time
+    nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten,
+    nn.LogSoftmax,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,8 @@ def trace(model: nn.Sequential, size: int = 28) -> list[Row]:
     """Follow one blank image (1, 1, size, size) through ``model``: a row per convolution, pooling and linear layer.
 
     The model, its norms' statistics and the random number generators are left as they were. Raises
-    ValueError for what the recurrence does not cover: branches, kernels that are not square, padding by name.
+    ValueError for what the recurrence does not cover: branches and other layers, kernels that are not square,
+    padding by name.
     """
     if not isinstance(model, nn.Sequential):
         raise ValueError(f"cannot trace {type(model).__name__}: only nested nn.Sequential is a single path")
@@ -58,8 +63,11 @@ def trace(model: nn.Sequential, size: int = 28) -> list[Row]:
                     shape_out = (out.shape[1], out.shape[-1] if out.dim() == 4 else 1)
                     rows.append(_row(f"{position} {type(layer).__name__}", layer, (channels, side), shape_out, rows))
                     channels, side = shape_out
+                elif not isinstance(layer, PASSING):
+                    raise ValueError(f"cannot trace {type(layer).__name__}: its receptive field is not known here")
                 elif rows:
-                    rows[-1] = _with_parameters(rows[-1], layer)
+                    own = sum(parameter.numel() for parameter in layer.parameters())
+                    rows[-1] = replace(rows[-1], parameters=rows[-1].parameters + own)
                 maps = out
     finally:
         for module, mode in training.items():
@@ -67,9 +75,9 @@ def trace(model: nn.Sequential, size: int = 28) -> list[Row]:
     return rows
 
 
-def _row(name: str, layer: nn.Module, shape_in: tuple[int, int], shape_out: tuple[int, int], above: list[Row]) -> Row:
+def _row(name: str, layer: nn.Module, shape_in: tuple[int, int], shape_out: tuple[int, int], below: list[Row]) -> Row:
     kernel, stride, padding, dilation = _geometry(layer, size_in=shape_in[1])
-    jump, field, start = (above[-1].jump_out, above[-1].field_out, above[-1].start) if above else (1, 1, 0.0)
+    jump, field, start = (below[-1].jump_out, below[-1].field_out, below[-1].start) if below else (1, 1, 0.0)
     reach = dilation * (kernel - 1)  # units below, from the first to the last that the kernel touches
     weights = sum(parameter.numel() for parameter in layer.parameters())
     return Row(
@@ -90,11 +98,6 @@ def _row(name: str, layer: nn.Module, shape_in: tuple[int, int], shape_out: tupl
         parameters=weights,
         multiply_accumulates=layer.weight.numel() * shape_out[1] ** 2 if hasattr(layer, "weight") else 0,
     )
-
-
-def _with_parameters(row: Row, layer: nn.Module) -> Row:
-    extra = sum(parameter.numel() for parameter in layer.parameters())
-    return Row(**{**vars(row), "parameters": row.parameters + extra})
 
 
 def _geometry(layer: nn.Module, size_in: int) -> tuple[int, int, int, int]:

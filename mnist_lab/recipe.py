@@ -68,6 +68,11 @@ class Recipe:
         """
         if self.schedule == "constant":
             return None
+        if 0 < updates * self.warmup <= 1:
+            raise ParameterError(
+                f"WARMUP {self.warmup} of {updates} updates is not even one: raise it, EPOCHS or TRAIN_LIMIT, "
+                "or lower BATCH_SIZE"
+            )
         return OneCycleLR(
             optimizer, self.learning_rate, total_steps=updates, pct_start=self.warmup, anneal_strategy="linear"
         )

@@ -1,5 +1,6 @@
 """Run records: one JSON file per training run, from which every table and figure is made."""
 
+import contextlib
 import json
 import math
 import statistics
@@ -57,6 +58,16 @@ class Record:
     def accuracy(self) -> float:
         """Of the last epoch, in [0, 1]: the result."""
         return self.history[-1]["test"]["accuracy"]
+
+    @property
+    def loss(self) -> float:
+        """Of the last epoch on the scored images: it tells networks apart that read equally many right."""
+        return self.history[-1]["test"]["loss"]
+
+    @property
+    def images(self) -> tuple:
+        """What it was trained and scored on; only runs of the same images can be compared."""
+        return self.data, self.train_images, self.scored_images, self.settings["score_on"]
 
     @property
     def file_name(self) -> str:
@@ -164,15 +175,13 @@ def is_publishable(record: Record) -> bool:
 def result_before(step: int, like: Record, folders: Iterable[Path]) -> Record | None:
     """Return the result of step ``step - 1`` that ``like`` can be compared with: the same data, images and seed.
 
-    The first of ``folders`` that holds one wins; None if no folder does.
+    The first of ``folders`` that holds one wins; None if no folder does. Files that are no records (of an
+    older run by hand, say) are passed over.
     """
     for folder in folders:
-        for candidate in load_records(folder):
-            same_images = (candidate.data, candidate.train_images, candidate.scored_images) == (
-                like.data,
-                like.train_images,
-                like.scored_images,
-            )
-            if candidate.step == step - 1 and not candidate.is_rung and same_images and candidate.seed == like.seed:
-                return candidate
+        for path in sorted(folder.glob(f"step-{step - 1}-seed-{like.seed}.json")):
+            with contextlib.suppress(RecordError):
+                candidate = load_record(path)
+                if candidate.images == like.images:
+                    return candidate
     return None

@@ -3,7 +3,7 @@
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import groupby
 
 from mnist_lab.records import Record
@@ -26,6 +26,7 @@ class Result:
     receptive_field: int
     epochs: int
     seeds: int
+    loss: float  # cross-entropy of the last epoch, mean over seeds
     mean: float
     sd: float | None  # None with one seed, like the interval
     interval: tuple[float, float] | None  # 95 % t-interval of the mean over seeds
@@ -47,7 +48,7 @@ def summarise(records: Sequence[Record]) -> list[Result]:
 def _result(group: list[Record]) -> Result:
     first = group[0]
     for other in group:
-        if _experiment(other) != _experiment(first):
+        if (other.recipe, other.images) != (first.recipe, first.images):
             raise ValueError(f"row {first.row} mixes different recipes or data: {first.file_name}, {other.file_name}")
     if len({record.seed for record in group}) != len(group):
         raise ValueError(f"row {first.row} holds a seed twice")
@@ -65,21 +66,16 @@ def _result(group: list[Record]) -> Result:
         receptive_field=first.model["receptive_field"],
         epochs=first.recipe["epochs"],
         seeds=len(group),
+        loss=statistics.fmean(record.loss for record in group),
         mean=statistics.fmean(accuracies),
         sd=sd,
         interval=None if sd is None else mean_interval(accuracies),
         minimum=min(accuracies),
         maximum=max(accuracies),
-        # Accuracies are counts of images: half an image guards against rounding, and changes no count.
-        share_on_target=sum(a >= TARGET - 0.5 / r.scored_images for a, r in zip(accuracies, group, strict=True))
-        / len(group),
+        share_on_target=sum(accuracy >= TARGET for accuracy in accuracies) / len(group),
         seconds_per_epoch=statistics.median(record.seconds_per_epoch for record in group),
         device=", ".join(sorted({f"{r.environment['device']}, {r.environment['threads']} threads" for r in group})),
     )
-
-
-def _experiment(record: Record) -> tuple:
-    return record.recipe, record.data, record.train_images, record.settings["score_on"]
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
@@ -121,12 +117,20 @@ def accuracy_interval(correct: int, count: int, confidence: float = 0.95) -> tup
 
 def comparison_table(runs: Sequence[Record]) -> str:
     """Return a Markdown table of runs, each compared with the one above it."""
-    lines = ["| row | change | accuracy | wrong | gain, points | only now right | only before right | McNemar p |"]
-    lines.append("|---|---|---|---|---|---|---|---|")
+    lines = [
+        "| row | change | loss | accuracy | wrong | gain, points | only now right | only before right | McNemar p |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
     for before, after in zip([None, *runs], runs, strict=False):
         low, high = accuracy_interval(after.scored_images - len(after.mistakes), after.scored_images)
         accuracy = f"{100 * after.accuracy:.2f} % ({100 * low:.2f} – {100 * high:.2f})"
-        text = [after.row, after.change, accuracy, f"{len(after.mistakes)} of {after.scored_images:,}"]
+        text = [
+            after.row,
+            after.change,
+            f"{after.loss:.4f}",
+            accuracy,
+            f"{len(after.mistakes)} of {after.scored_images:,}",
+        ]
         if before is None:
             text += ["", "", "", ""]
         else:
@@ -141,7 +145,19 @@ def comparison_table(runs: Sequence[Record]) -> str:
     return "\n".join(lines)
 
 
-HEADERS = ("step", "change", "model", "parameters", "epochs", "seeds", "accuracy", "95 % interval", "min", "max")
+HEADERS = (
+    "step",
+    "change",
+    "model",
+    "parameters",
+    "epochs",
+    "seeds",
+    "loss",
+    "accuracy",
+    "95 % interval",
+    "min",
+    "max",
+)
 HEADERS += (">= 99.40 %", "s/epoch")
 
 
@@ -155,6 +171,7 @@ def cells(result: Result) -> tuple[str, ...]:
         f"{result.trainable:,} / {result.deployed:,}",
         str(result.epochs),
         str(result.seeds),
+        f"{result.loss:.4f}",
         f"{100 * result.mean:.2f}{spread} %",
         "–" if result.interval is None else f"{100 * result.interval[0]:.2f} – {100 * result.interval[1]:.2f}",
         f"{100 * result.minimum:.2f}",
@@ -184,8 +201,3 @@ def provenance(results: Sequence[Result]) -> str:
     scored = " and ".join(sorted({f"{result.scored_on} images of {result.data}" for result in results}))
     devices = "; ".join(sorted({result.device for result in results}))
     return f"Last epoch, scored on {scored}. Parameters: trainable / deployed. Device: {devices}."
-
-
-def as_plain(results: Sequence[Result]) -> list[dict]:
-    """Return results as plain data for JSON."""
-    return [asdict(result) for result in results]

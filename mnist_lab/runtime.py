@@ -37,9 +37,9 @@ def make_repeatable(seed: int, threads: int) -> None:
     The thread count is part of the experiment: sums split over another number of threads differ in
     the last digits. Denormal numbers, slow on a CPU and worthless here, are flushed to zero.
     """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for this to be deterministic
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.allow_tf32 = False  # or a GPU rounds convolutions to 10 bits, and a CPU does not
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -61,7 +61,7 @@ def environment(device: torch.device) -> dict[str, object]:
 def run_folder() -> Path:
     """Return the folder that a notebook writes records and figures to, and make it if need be.
 
-    A batch names its own in MNIST_LAB_RUNS; a notebook run by hand uses ``runs/by-hand``.
+    A run of the steps names its own in MNIST_LAB_RUNS; a notebook run by hand uses ``runs/by-hand``.
     """
     folder = Path(os.environ.get("MNIST_LAB_RUNS", ROOT / "runs" / "by-hand"))
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,9 +79,9 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """Return the checkout's commit, with "+changes" if package or notebook code differs; None outside git.
+    """Return the checkout's commit, with "+changes" if the package differs from it; None outside git.
 
-    Only code counts: a published run rewrites outputs and records, which must not mark the next run as changed.
+    Notebooks do not count: publishing rewrites their outputs, and what they decide is in the record itself.
     """
     try:
         head = git("rev-parse", "HEAD")

@@ -38,7 +38,7 @@ def facts(model: nn.Sequential) -> Facts:
 def layer_table(model: nn.Module) -> str:
     """Return torchsummary's table as text.
 
-    torchsummary trains on random images to find the shapes; it gets a copy in evaluation mode and a
+    torchsummary sends random images through the network to find the shapes; it gets a copy in evaluation mode and a
     borrowed random number generator, so that a summary changes neither the model nor a seeded run.
     """
     from torchsummary import summary

@@ -1,5 +1,6 @@
 """The loops: one epoch of training, evaluation, and a run of epochs."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable
@@ -46,9 +47,12 @@ def weight_average(model: nn.Module, decay: float) -> AveragedModel:
     random start at once and then spans about 1 / (1 - decay) updates (Polyak and Juditsky, 1992).
     """
 
-    def move(averages: list[Tensor], values: list[Tensor], updates: Tensor) -> None:
-        keep = min(decay, (1 + int(updates)) / (10 + int(updates)))
+    updates = itertools.count(1)  # AveragedModel counts too, but on the device: to ask it would mean to wait
+
+    def move(averages: list[Tensor], values: list[Tensor], _: Tensor) -> None:
         if averages[0].is_floating_point():
+            update = next(updates)
+            keep = min(decay, (1 + update) / (10 + update))
             torch._foreach_lerp_(averages, values, 1 - keep)
         else:  # the norms' counters of batches
             torch._foreach_copy_(averages, values)

@@ -3,7 +3,6 @@
 import os
 
 os.environ["TQDM_DISABLE"] = "1"
-os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
 import pytest
 import torch
@@ -15,6 +14,8 @@ from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.records import Record, load_record
 from mnist_lab.runtime import ROOT
 
+torch.set_num_threads(1)  # small batches gain nothing from more, and lose much on a busy machine
+
 
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
@@ -23,10 +24,10 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def mnist() -> Dataset:
-    root = os.environ.get("MNIST_LAB_DATA") or ROOT / "data"
-    if data.missing_files(data.Path(root)):
+    given = os.environ.get("MNIST_LAB_DATA")
+    if not given and data.missing_files(ROOT / "data"):
         pytest.skip("MNIST is not on this machine: set MNIST_LAB_DATA")
-    return data.load_mnist(root)
+    return data.load_mnist(given or ROOT / "data")  # a folder that was named must hold it
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from mnist_lab.runtime import ROOT
 PACKAGE = Path(mnist_lab.__file__).parent
 LAYERS = (
     "runtime", "data", "batches", "augment", "models", "receptive_field", "summary", "training", "recipe", "experiment",
-    "records", "results", "plots", "readme", "batch", "publish", "cli",
+    "records", "results", "plots", "readme", "runner", "publish", "cli",
 )  # fmt: skip
 
 
@@ -19,6 +19,7 @@ def siblings(path: Path) -> set[str]:
     """Return the modules of the package that ``path`` imports, also inside functions."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
+        assert not getattr(node, "level", 0), "imports name their module in full"
         if isinstance(node, ast.ImportFrom) and node.module == "mnist_lab":
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnist_lab."):

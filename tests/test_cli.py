@@ -5,7 +5,7 @@ import nbformat
 import pytest
 import torch
 
-from mnist_lab import batch, cli, data, publish
+from mnist_lab import cli, data, publish, runner
 from mnist_lab.models import MODELS
 from mnist_lab.records import load_records
 
@@ -13,9 +13,9 @@ from mnist_lab.records import load_records
 @pytest.fixture
 def runs(tmp_path, monkeypatch):
     """An empty folder in place of ``runs/``; nothing tracked may change below it or beside it."""
-    monkeypatch.setattr(batch, "RUNS", tmp_path / "runs")
+    monkeypatch.setattr(runner, "RUNS", tmp_path / "runs")
     monkeypatch.setenv("MNIST_LAB_DATA", os.environ.get("MNIST_LAB_DATA", ""))  # what --data sets goes with the test
-    tracked = [*batch.NOTEBOOKS.rglob("*.*"), *publish.IMAGES.iterdir(), publish.README]
+    tracked = [*runner.NOTEBOOKS.rglob("*.*"), *publish.IMAGES.iterdir(), publish.README]
     before = {path: path.read_bytes() for path in tracked if path.is_file()}
     yield tmp_path / "runs"
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -26,14 +26,14 @@ def refuse_to_load():
 
 
 def test_all_three_notebooks_run_on_mnist(mnist, runs, capfd):
-    assert cli.main(["run", "-p", "EPOCHS", "1", "-p", "TRAIN_LIMIT", "500"]) == 0
+    assert cli.main(["run", "-p", "EPOCHS", "1", "-p", "TRAIN_LIMIT", "1000"]) == 0
     said = capfd.readouterr().out
     folder = next(path for path in runs.iterdir() if path.is_dir())
     assert [record.row for record in load_records(folder)] == ["1", "2a", "2", "3a", "3"]
     assert all(record.data == "MNIST" for record in load_records(folder))
     assert "[3/3] 03_augmentation_onecycle.ipynb" in said and "epoch  1/1" in said
     assert "not published, since parameters were changed (EPOCHS, TRAIN_LIMIT)" in said
-    for step in batch.find_steps():
+    for step in runner.find_steps():
         executed = nbformat.read(folder / step.path.name, as_version=4)
         assert not any(out.get("name") == "stderr" for cell in executed.cells for out in cell.get("outputs", []))
         names = {name for name in publish_figures(step)}
@@ -48,13 +48,15 @@ def publish_figures(step) -> list[str]:
 def test_without_mnist_and_network_the_digits_take_its_place_loudly(runs, capfd, monkeypatch):
     monkeypatch.delenv("MNIST_LAB_DATA")
     monkeypatch.setattr(cli, "load_mnist", refuse_to_load)
-    assert cli.main(["run", "--quick", "--step", "2", "-p", "TRAIN_LIMIT", "300"]) == 0
+    assert cli.main(["run", "--quick", "-p", "EPOCHS", "1"]) == 0
     said = capfd.readouterr().out
     assert "RUNNING ON" in said.upper() and "DIGITS SAMPLE, NOT MNIST" in said
     assert said.count("digits sample, not MNIST") >= 2  # the notebook's data line, and the table
     assert "not published" in said
     folder = next(path for path in runs.iterdir() if path.is_dir())
-    assert {record.data for record in load_records(folder)} == {"digits sample, not MNIST"}
+    records = load_records(folder)
+    assert [record.row for record in records] == ["1", "2a", "2", "3a", "3"]
+    assert {record.data for record in records} == {"digits sample, not MNIST"}
 
 
 def test_a_folder_asked_for_by_name_is_never_replaced(runs, tmp_path, capsys):
@@ -92,9 +94,26 @@ def test_cuda_without_a_gpu_is_told_before_anything_runs(runs, capsys, monkeypat
     assert not runs.exists()
 
 
-def test_a_failing_step_fails_the_command(runs, capsys, mnist):
-    assert cli.main(["run", "--step", "1", "-p", "TRAIN_LIMIT", "100", "-p", "BATCH_SIZE", "500"]) == 1
+@pytest.mark.parametrize("step", ["1", "3"])
+def test_a_failing_step_fails_the_command(runs, capsys, step):
+    arguments = ["-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "100", "-p", "BATCH_SIZE", "500"]
+    assert cli.main(["run", "--step", step, *arguments]) == 1
     assert "batch size 500 does not fit 100" in capsys.readouterr().err
+
+
+def test_a_gpu_never_runs_on_the_sample_in_place_of_mnist(runs, monkeypatch, capsys):
+    monkeypatch.delenv("MNIST_LAB_DATA")
+    monkeypatch.setattr(cli, "load_mnist", refuse_to_load)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert cli.main(["run"]) == 1
+    assert "could not be downloaded" in capsys.readouterr().err
+
+
+def test_a_relative_data_folder_is_the_callers(runs, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MNIST_LAB_DATA", "here")
+    assert cli.main(["run"]) == 1
+    assert f"no MNIST in {tmp_path}/here" in capsys.readouterr().err
 
 
 def test_wrong_usage_is_exit_code_2(capsys):

@@ -85,6 +85,23 @@ def test_an_unreadable_file_is_named(folder, monkeypatch):
         data.load_mnist(folder)
 
 
+def test_a_folder_one_may_not_search_is_named(folder, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(DataCorrupt, match=r"cannot look into .*raw.*Permission denied"):
+        data.load_mnist(folder)
+
+
+def test_a_processed_folder_does_not_replace_the_verified_files(folder):
+    processed = folder / "MNIST" / "processed"
+    processed.mkdir()
+    for name in ("training.pt", "test.pt"):  # torchvision's MNIST class would load these, unverified
+        torch.save((torch.zeros(3, 28, 28, dtype=torch.uint8), torch.zeros(3, dtype=torch.int64)), processed / name)
+    assert len(data.load_mnist(folder).train) == 40
+
+
 def test_unknown_data_is_an_error():
     with pytest.raises(ValueError, match="fashion"):
         data.load("fashion")

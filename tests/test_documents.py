@@ -7,8 +7,7 @@ from collections import Counter
 import nbformat
 import pytest
 
-from mnist_lab import batch, experiment, publish, readme
-from mnist_lab.models import MODELS
+from mnist_lab import experiment, publish, readme, runner
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.records import is_publishable, load_records
 from mnist_lab.runtime import ROOT
@@ -27,7 +26,7 @@ def test_links_and_pictures_exist():
 
 
 def test_every_picture_is_made_by_a_step():
-    made = {name for step in batch.find_steps() for name in publish_files(step)} | {publish.LADDER}
+    made = {name for step in runner.find_steps() for name in publish_files(step)} | {publish.LADDER}
     assert {path.name for path in publish.IMAGES.iterdir()} == made
 
 
@@ -42,7 +41,7 @@ def test_every_record_is_a_full_run_on_mnist():
 
 
 def test_records_are_of_the_parameters_in_the_notebooks():
-    for step in batch.find_steps():
+    for step in runner.find_steps():
         final = next(record for record in RECORDS if record.step == step.number and not record.is_rung)
         stated = step.defaults()
         for name, value in {**final.recipe, **final.settings}.items():
@@ -63,7 +62,13 @@ def test_todays_code_starts_training_as_the_record_says(record, mnist):
     found = experiment.measure_opening(
         Recipe(**record.recipe), experiment.Dataset("MNIST", mnist.train, mnist.test), settings
     )
-    assert found == pytest.approx(record.opening_loss, rel=1e-4), "the code changed: ./run_all.sh"
+    close = 1e-4 if record.environment["device_type"] == "cpu" else 1e-3
+    assert found == pytest.approx(record.opening_loss, rel=close), "the code changed: ./run_all.sh"
+
+
+def test_the_ladder_is_drawn_from_the_records(tmp_path):
+    publish.draw_ladder(RECORDS, tmp_path / "ladder.png")
+    assert (tmp_path / "ladder.png").read_bytes() == (publish.IMAGES / publish.LADDER).read_bytes()
 
 
 def test_prose_quotes_no_measured_number():
@@ -71,7 +76,7 @@ def test_prose_quotes_no_measured_number():
     texts = [readme.BLOCK.sub("", README)]
     texts += [
         cell.source
-        for step in batch.find_steps()
+        for step in runner.find_steps()
         for cell in nbformat.read(step.path, as_version=4).cells
         if cell.cell_type == "markdown"
     ]
@@ -81,11 +86,11 @@ def test_prose_quotes_no_measured_number():
 
 def test_commands_in_the_readme_exist():
     usage = subprocess.run([ROOT / "run_all.sh", "--help"], capture_output=True, text=True, check=True).stdout
-    for option in re.findall(r"run_all\.sh .*?(--[a-z]+|-p\b)", README):
-        assert f"{option} " in usage or option == "--help"
+    commands = re.findall(r"^\./run_all\.sh([^#\n]*)", README, re.MULTILINE)
+    for option in (option for command in commands for option in re.findall(r"(?<=\s)--?[a-z]+", command)):
+        assert f"  {option} " in usage or option == "--help", option
     for word in re.findall(r"run_all\.sh ([a-z]+)", README):
         assert f"./run_all.sh {word}" in usage
-    assert all(name in README or name in (ROOT / "mnist_lab" / "models.py").read_text() for name in MODELS)
 
 
 def test_pins_say_who_needs_them_and_cover_the_package():

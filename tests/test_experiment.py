@@ -63,20 +63,25 @@ def test_held_out_images_take_the_place_of_the_test_set(digits, settings):
     tested = {image.numpy().tobytes() for image in digits.test.images}
     trained = {image.numpy().tobytes() for image in digits.train.images}
     scored = {image.numpy().tobytes() for image in loaded.test.images}
-    assert scored <= trained and len(scored & tested) <= len(trained & tested)
+    assert scored <= trained and not scored & tested
 
 
 def test_a_limit_takes_fewer_training_images(settings):
     assert len(experiment.load_data(settings).train) == 300
 
 
+def test_a_batch_larger_than_the_data_is_told_before_anything_is_drawn(recipe, small):
+    with pytest.raises(ValueError, match="batch size 301 does not fit 300"):
+        experiment.learning_rates(replace(recipe, batch_size=301), small)
+
+
 def test_learning_rates_are_those_of_the_run(recipe, small, settings):
     batches = len(small.train) // recipe.batch_size
-    rates = experiment.learning_rates(recipe, batches)
+    rates = experiment.learning_rates(recipe, small)
     run = experiment.train(recipe, small, settings)
     assert len(rates) == 2 * batches
     assert [rates[0], rates[batches]] == [epoch.learning_rate for epoch in run.history]
-    assert set(experiment.learning_rates(replace(recipe, schedule="constant"), 3)) == {recipe.learning_rate}
+    assert set(experiment.learning_rates(replace(recipe, schedule="constant"), small)) == {recipe.learning_rate}
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")

@@ -77,8 +77,16 @@ def test_folding_norms_changes_no_logit(model):
 
 
 def test_a_norm_without_a_convolution_cannot_be_folded():
-    with pytest.raises(ValueError, match="cannot be folded"):
-        fold_batch_norm(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), models.BatchNorm(4)))
+    negative = nn.BatchNorm2d(4)
+    nn.init.constant_(negative.weight, -1.0)
+    for layers in (
+        [nn.Conv2d(1, 4, 3), nn.ReLU(), models.BatchNorm(4)],
+        [models.BatchNorm(1), nn.Conv2d(1, 4, 3)],
+        [nn.MaxPool2d(2), models.BatchNorm(1)],
+        [nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), negative],
+    ):
+        with pytest.raises(ValueError, match="cannot be folded"):
+            fold_batch_norm(nn.Sequential(*layers))
 
 
 def test_pooling_before_norm_and_relu_is_exact():

@@ -5,12 +5,12 @@ import re
 import nbformat
 import pytest
 
-from mnist_lab import batch, publish
+from mnist_lab import publish, runner
 from mnist_lab.recipe import ParameterError, read_parameters
 from mnist_lab.runtime import ROOT
 
 SECTIONS = ["Target", "Parameters", "Data", "Model", "Training", "Results", "Analysis"]
-STEPS = batch.find_steps()
+STEPS = runner.find_steps()
 # What each step announces that it changes; everything else is the step's before it.
 ANNOUNCED = {2: {"MODEL", "LEARNING_RATE", "AVERAGING"}, 3: {"ROTATION", "SHIFT", "SCALE", "SHEAR", "SCHEDULE"}}
 
@@ -71,7 +71,7 @@ def test_a_step_changes_what_it_announces(number):
 
 
 def test_outputs_belong_to_the_code_above_them(notebook):
-    assert batch.faults(notebook) == []
+    assert runner.faults(notebook) == []
     assert notebook.metadata.mnist_lab.cells == publish.fingerprint(notebook), "the code changed: ./run_all.sh"
 
 

@@ -1,20 +1,22 @@
+import os
 import shutil
+import signal
 from dataclasses import replace
 
 import nbformat
 import pytest
 
-from mnist_lab import batch, publish, records
-from mnist_lab.batch import BatchError, Step
+from mnist_lab import publish, records, runner
+from mnist_lab.runner import RunError, Step
 
-STEPS = batch.find_steps()
+STEPS = runner.find_steps()
 
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A copy of what is published, which a test may publish over; returns (root, folder of a batch, steps)."""
+    """A copy of what is published, which a test may publish over; returns (root, folder of a run, steps)."""
     root = tmp_path / "checkout"
-    shutil.copytree(batch.NOTEBOOKS, root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copytree(runner.NOTEBOOKS, root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copytree(publish.IMAGES, root / "images")
     shutil.copy(publish.README, root / "README.md")
     monkeypatch.setattr(publish, "RECORDS", root / "notebooks" / "records")
@@ -41,10 +43,35 @@ def test_publishing_what_is_published_changes_nothing(checkout):
     root, folder, steps = checkout
     before = content(root)
     replaced = publish.publish(folder, steps)
-    after = content(root)
-    after.pop(root / "images" / publish.LADDER), before.pop(root / "images" / publish.LADDER)  # drawn anew
-    assert after == before
+    assert content(root) == before
     assert {path.name for path in replaced} >= {"README.md", "03_augmentation_onecycle.ipynb", "step-1-seed-0.json"}
+
+
+def test_what_a_step_no_longer_makes_is_removed_and_other_seeds_stay(checkout):
+    _, folder, steps = checkout
+    rung = records.load_record(folder / "step-2a-seed-0.json")
+    old = records.save(replace(rung, row="2b"), publish.RECORDS)
+    other = records.save(replace(rung, settings={**rung.settings, "seed": 1}), publish.RECORDS)
+    figure = publish.IMAGES / "02_something_old.png"
+    figure.write_bytes(b"")
+    publish.publish(folder, steps)
+    assert not old.exists() and not figure.exists()
+    assert other.exists()
+    row = next(line for line in publish.README.read_text().splitlines() if line.startswith("| 2a |"))
+    assert "| 15 | 2 | 99." in row  # epochs, seeds, mean
+
+
+def test_prose_edited_during_the_run_is_kept(checkout):
+    _, folder, steps = checkout
+
+    def edit_prose(notebook):
+        notebook.cells[0].source += "\n\nAn afterthought."
+
+    edit(steps[0].path, edit_prose)
+    publish.publish(folder, steps)
+    notebook = nbformat.read(steps[0].path, as_version=4)
+    assert notebook.cells[0].source.endswith("An afterthought.")
+    assert runner.faults(notebook) == []
 
 
 def test_new_results_replace_records_notebooks_and_tables(checkout):
@@ -114,40 +141,60 @@ def other_source(notebook):
         (injected, "injected parameters"),
         (unexecuted, "not executed in order"),
         (raised, "raised E: v"),
-        (other_source, "differ from those in the repository"),
+        (other_source, "its code differs from that in the repository"),
     ],
 )
 def test_what_a_reader_should_not_meet_is_refused_and_nothing_changes(checkout, damage, message):
     root, folder, steps = checkout
     before = content(root)
     edit(folder / steps[1].path.name, damage)
-    with pytest.raises(BatchError, match=rf"{steps[1].path.name} cannot be published.*{message}"):
+    with pytest.raises(RunError, match=rf"{steps[1].path.name} cannot be published.*{message}"):
         publish.publish(folder, steps)
     assert content(root) == before
 
 
-def test_a_full_disk_changes_nothing(checkout, monkeypatch):
+@pytest.mark.parametrize("function", ["copyfile", "replace"])
+@pytest.mark.parametrize("call", [1, 5, 9])
+def test_a_disk_that_fails_changes_nothing(checkout, monkeypatch, function, call):
     root, folder, steps = checkout
-    before, copy, copied = content(root), shutil.copyfile, []
-
-    def copy_until_full(source, target):
-        copied.append(target)
-        if len(copied) == 5:
-            raise OSError(28, "No space left on device")
-        return copy(source, target)
-
     records.save(replace(records.load_record(folder / "step-3-seed-0.json"), change="another change"), folder)
-    monkeypatch.setattr(publish.shutil, "copyfile", copy_until_full)
-    with pytest.raises(BatchError, match="cannot publish: No space left on device"):
+    before, calls = content(root), []
+    owner = shutil if function == "copyfile" else type(root)
+    works = getattr(owner, function)
+
+    def fail_once(source, target):
+        calls.append(target)
+        if len(calls) == call:
+            raise OSError(28, "No space left on device")
+        return works(source, target)
+
+    monkeypatch.setattr(owner, function, fail_once)
+    with pytest.raises(RunError, match="cannot publish: No space left on device"):
         publish.publish(folder, steps)
+    assert len(calls) >= call
     assert content(root) == before
+
+
+def test_a_signal_waits_until_all_files_are_replaced(tmp_path):
+    new, targets = tmp_path / "new", [tmp_path / name for name in "abc"]
+    new.write_text("new")
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda *_: received.append([path.read_text() for path in targets]))
+    try:
+        with publish.signals_held_back():
+            os.kill(os.getpid(), signal.SIGTERM)
+            publish.replace_together(dict.fromkeys(targets, new))
+            assert received == []
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert received == [["new", "new", "new"]]
 
 
 def test_a_missing_block_in_the_readme_changes_nothing(checkout):
     root, folder, steps = checkout
     publish.README.write_text("# no blocks\n")
     before = content(root)
-    with pytest.raises(BatchError, match="generated blocks"):
+    with pytest.raises(RunError, match="generated blocks"):
         publish.publish(folder, steps)
     assert content(root) == before
 

@@ -36,6 +36,6 @@ def test_a_step_line_names_the_rung_and_the_first_seed(published):
     rung = replace(published, row="3a", change="half the way")
     second = replace(published, settings={**published.settings, "seed": 1}, mistakes=[])
     line = readme.step_line([rung, published, second])
-    assert f"{published.accuracy:.2%} after 15 epochs with seed 0" in line
-    assert f"the rung in between, half the way: {published.accuracy:.2%}" in line
+    assert f"{100 * published.accuracy:.2f} % after 15 epochs with seed 0" in line
+    assert f"the rung in between, half the way: {100 * published.accuracy:.2f} %" in line
     assert line.count("misread") == 1

@@ -32,6 +32,17 @@ def measure(model: nn.Sequential, layers: int, size: int) -> tuple[int, float, i
     return last - first + 1, (first + last) / 2, middle
 
 
+class Residual(nn.Module):
+    """Two paths: what the recurrence does not follow."""
+
+    def __init__(self):
+        super().__init__()
+        self.convolution = nn.Conv2d(2, 2, 3, padding=1)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images + self.convolution(images)
+
+
 NETS = {name: (build(name), 28) for name in MODELS} | {
     "strided": (nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.Conv2d(2, 2, 3, padding=1), nn.AvgPool2d(3, 2)), 31),
     "dilated": (nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2), nn.Conv2d(2, 4, 3, dilation=3, groups=2)), 28),
@@ -94,6 +105,8 @@ def test_tracing_leaves_the_model_and_the_random_numbers_alone():
         (nn.Sequential(nn.Conv2d(1, 2, (3, 5))), "not square"),
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding="same")), "as a number"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(2)), "1 x 1"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveMaxPool2d(1)), "cannot trace AdaptiveMaxPool2d"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), Residual()), "cannot trace Residual"),
     ],
 )
 def test_what_the_recurrence_does_not_cover_is_refused(model, message):

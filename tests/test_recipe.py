@@ -81,3 +81,10 @@ def test_the_schedule_climbs_to_the_peak_and_falls_to_nearly_nothing(recipe):
     falls = [before - after for before, after in zip(rates[peak:], rates[peak + 1 :], strict=False)]
     assert max(falls) == pytest.approx(min(falls))  # a straight line
     assert replace(recipe, schedule="constant").scheduler(optimizer, 100) is None
+
+
+def test_a_cycle_of_too_few_updates_is_an_error(recipe):
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(()))], lr=recipe.learning_rate)
+    for updates in (1, 4, 5):
+        with pytest.raises(ParameterError, match=rf"WARMUP 0.2 of {updates} updates"):
+            recipe.scheduler(optimizer, updates)

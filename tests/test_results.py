@@ -1,4 +1,3 @@
-import json
 from dataclasses import replace
 
 import pytest
@@ -55,11 +54,6 @@ def test_tables_show_the_numbers_and_where_they_come_from(published):
         assert "scored on test images of MNIST." in table and "threads" in table
     sample = results.markdown_table(results.summarise([replace(published, data="digits sample, not MNIST")]))
     assert "digits sample, not MNIST" in sample
-
-
-def test_results_are_json(published):
-    plain = json.loads(json.dumps(results.as_plain(results.summarise([published]))))
-    assert plain[0]["row"] == published.row and plain[0]["seeds"] == 1
 
 
 def mistaking(record, indices):

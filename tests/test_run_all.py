@@ -91,11 +91,25 @@ def test_an_old_python_is_an_instruction(checkout):
     assert "needs Python 3.11 or later" in text
 
 
-def test_help_needs_no_environment(checkout):
-    code, calls, text = checkout("--help", cwd="/")
+@pytest.mark.parametrize("arguments", [["--help"], ["--quick", "-h"]])
+def test_help_needs_no_environment(checkout, arguments):
+    code, calls, text = checkout(*arguments, cwd="/")
     assert (code, calls) == (0, [])
     assert all(option in text for option in ("--quick", "--step", "-p NAME VALUE", "--device", "--data"))
     assert not (checkout.folder / ".venv").exists()
+
+
+def test_a_misspelt_command_installs_nothing(checkout):
+    code, calls, text = checkout("tset")
+    assert (code, calls) == (2, [])
+    assert "unknown command tset" in text
+
+
+def test_a_run_starts_where_its_caller_is(checkout, tmp_path):
+    checkout("setup")
+    lab = checkout.folder / ".venv" / "bin" / "mnist-lab"
+    lab.write_text("#!/usr/bin/env bash\npwd\n")
+    assert checkout("--data", "here", cwd=tmp_path)[2].strip() == str(tmp_path)
 
 
 def test_ci_runs_the_test_command_with_mnist_where_it_is(checkout):

@@ -113,7 +113,7 @@ def test_the_average_is_a_moving_average_that_forgets_its_start():
     expected = None
     for update in range(200):
         nn.init.constant_(model.weight, float(update))
-        average.update_parameters(model)
+        average.update_parameters(model)  # the first copies
         keep = min(0.9, (1 + update) / (10 + update))
         expected = float(update) if expected is None else keep * expected + (1 - keep) * update
     assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)

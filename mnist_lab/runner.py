@@ -15,17 +15,15 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from mnist_lab.recipe import read_parameters
 from mnist_lab.runtime import ROOT
 
 NOTEBOOKS = ROOT / "notebooks"
 RUNS = ROOT / "runs"  # git-ignored: nothing below it is precious
 QUICK = {"EPOCHS": 2, "TRAIN_LIMIT": 3000}
-CELL_LIMIT = 3600  # seconds for one cell; the longest takes minutes
 
 
-class BatchError(RuntimeError):
-    """The batch cannot go on; what is tracked was not touched."""
+class RunError(RuntimeError):
+    """The run cannot go on; what is tracked was not touched."""
 
 
 class Interrupted(BaseException):
@@ -43,8 +41,11 @@ class Step:
         return int(self.path.stem[:2])
 
     def defaults(self) -> dict[str, object]:
-        """Return the literals of the cell tagged "parameters"."""
-        return read_literals(parameters_cell(nbformat.read(self.path, as_version=4)).source)
+        """Return the literals of the cell tagged "parameters"; RunError if papermill could not replace them."""
+        try:
+            return read_literals(parameters_cell(nbformat.read(self.path, as_version=4)).source)
+        except (OSError, ValueError, SyntaxError) as error:
+            raise RunError(f"{self.path.name}: {error}") from error
 
 
 def find_steps(folder: Path = NOTEBOOKS) -> list[Step]:
@@ -53,10 +54,10 @@ def find_steps(folder: Path = NOTEBOOKS) -> list[Step]:
 
 
 def parameters_cell(notebook: NotebookNode) -> NotebookNode:
-    """Return the one code cell tagged "parameters"."""
+    """Return the one code cell tagged "parameters"; ValueError if there is not just one."""
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
-        raise BatchError(f"a step notebook needs one cell tagged parameters, this one has {len(tagged)}")
+        raise ValueError(f"a step notebook needs one cell tagged parameters, this one has {len(tagged)}")
     return tagged[0]
 
 
@@ -64,20 +65,20 @@ def read_literals(source: str) -> dict[str, object]:
     """Read lines of ``NAME = literal``; anything else raises ValueError, as papermill could not override it."""
     values = {}
     for statement in ast.parse(source).body:
-        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
-            raise ValueError(f"line {statement.lineno} of the parameters cell is not NAME = literal")
-        values[statement.targets[0].id] = ast.literal_eval(statement.value)
+        try:
+            (target,) = statement.targets
+            values[target.id] = ast.literal_eval(statement.value)
+        except (AttributeError, ValueError):
+            raise ValueError(f"line {statement.lineno} of the parameters cell is not NAME = literal") from None
     return values
 
 
-def run_batch(steps: list[Step], overrides: Mapping[str, object], folder: Path) -> None:
+def run_steps(steps: list[Step], overrides: Mapping[str, object], folder: Path) -> None:
     """Execute ``steps`` in order into ``folder``, their printed lines on the terminal as they come.
 
-    ``overrides`` replace parameters of every step and are checked before the first one starts. Raises
-    ParameterError or BatchError; what was executed so far stays in ``folder``.
+    ``overrides`` replace parameters of every step. Raises RunError; what was executed so far stays in
+    ``folder``.
     """
-    for step in steps:
-        read_parameters({**step.defaults(), **overrides})
     for number, step in enumerate(steps, 1):
         print(f"\n[{number}/{len(steps)}] {step.path.name}", flush=True)
         start = time.monotonic()
@@ -94,7 +95,7 @@ def execute(step: Step, overrides: Mapping[str, object], folder: Path) -> Path:
     output = folder / step.path.name
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try:
-        with environment(MNIST_LAB_RUNS=str(folder), TQDM_DISABLE="1", NO_ALBUMENTATIONS_UPDATE="1", MPLBACKEND=None):
+        with environment(MNIST_LAB_RUNS=str(folder), TQDM_DISABLE="1", MPLBACKEND=None):
             papermill.execute_notebook(
                 step.path,
                 output,
@@ -103,21 +104,20 @@ def execute(step: Step, overrides: Mapping[str, object], folder: Path) -> Path:
                 cwd=step.path.parent,  # as when opened by hand
                 progress_bar=False,
                 stdout_file=sys.stdout,
-                execution_timeout=CELL_LIMIT,
                 coalesce_streams=True,
                 extra_arguments=["--log-level=CRITICAL"],  # or a stopped kernel logs a traceback of its own
                 config=Config({"KernelManager": {"transport": "ipc"}}),  # no ports to collide over
             )
     except PapermillException as error:
         last_line = str(error).strip().splitlines()[-1]
-        raise BatchError(f"{step.path.name} failed: {last_line}\n      See {output}") from error
+        raise RunError(f"{step.path.name} failed: {last_line}\n      See {output}") from error
     except OSError as error:
-        raise BatchError(f"cannot write {output}: {error.strerror or error}") from error
-    except RuntimeError as error:  # nbclient: the kernel died, or a cell ran out of time
-        raise BatchError(f"{step.path.name} failed: {' '.join(str(error).split())}\n      See {output}") from error
+        raise RunError(f"cannot write {output}: {error.strerror or error}") from error
+    except RuntimeError as error:  # nbclient: the kernel died
+        raise RunError(f"{step.path.name} failed: {' '.join(str(error).split())}\n      See {output}") from error
     problems = faults(nbformat.read(output, as_version=4))
     if problems:
-        raise BatchError(f"{step.path.name} did not run to its end: {'; '.join(problems)}\n      See {output}")
+        raise RunError(f"{step.path.name} did not run to its end: {'; '.join(problems)}\n      See {output}")
     return output
 
 
@@ -159,27 +159,27 @@ def _apply(variables: Mapping[str, str | None]) -> None:
 
 
 def new_folder(runs: Path) -> Path:
-    """Make and return a folder for one batch, named by the time."""
+    """Make and return a folder for one run of the steps, named by the time."""
     folder = runs / time.strftime("%Y-%m-%d_%H-%M-%S")
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise BatchError(f"cannot make {folder}: {error.strerror}. Free the disk or check its permissions") from error
+        raise RunError(f"cannot make {folder}: {error.strerror}. Free the disk or check its permissions") from error
     return folder
 
 
 @contextlib.contextmanager
-def only_batch(runs: Path) -> Iterator[None]:
-    """Keep a second batch in the same checkout from starting; the lock goes with the process, however it ends."""
+def only_run(runs: Path) -> Iterator[None]:
+    """Keep a second run in the same checkout from starting; the lock goes with the process, however it ends."""
     with contextlib.ExitStack() as stack:
         try:
             runs.mkdir(parents=True, exist_ok=True)
             lock = stack.enter_context(open(runs / ".lock", "w"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BatchError("another batch is running in this checkout: wait for it, or stop it") from None
+            raise RunError("another run is under way in this checkout: wait for it, or stop it") from None
         except OSError as error:
-            raise BatchError(f"cannot write to {runs}: {error.strerror}") from error
+            raise RunError(f"cannot write to {runs}: {error.strerror}") from error
         yield
 
 

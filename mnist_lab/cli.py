@@ -17,6 +17,7 @@ from mnist_lab.runtime import pick_device
 from mnist_lab.summary import facts
 
 EXPECTED = (runner.RunError, DataCorrupt, DataNotFound, ParameterError, RecordError)  # told in a sentence
+STOPPED = "tracked files change all together or not at all, and what was executed is in runs/"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -29,10 +30,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nstopped by Ctrl-C; nothing tracked was changed", file=sys.stderr)
+        print(f"\nstopped by Ctrl-C; {STOPPED}", file=sys.stderr)
         return 130
     except runner.Interrupted:
-        print("\nstopped by SIGTERM; nothing tracked was changed", file=sys.stderr)
+        print(f"\nstopped by SIGTERM; {STOPPED}", file=sys.stderr)
         return 143
 
 

@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 from mnist_lab.plots import ladder
 from mnist_lab.readme import render
 from mnist_lab.records import Record, in_order, is_publishable, load_records
-from mnist_lab.runner import NOTEBOOKS, RunError, Step, faults
+from mnist_lab.runner import NOTEBOOKS, RunError, Step, code_cells, faults
 from mnist_lab.runtime import ROOT
 
 RECORDS = NOTEBOOKS / "records"
@@ -141,11 +141,6 @@ def finalise(executed: NotebookNode, step: Step, files: list[Path]) -> NotebookN
     }
     nbformat.validate(clean)
     return clean
-
-
-def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """Return a notebook's code cells in order."""
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def fingerprint(notebook: NotebookNode) -> str:

@@ -61,6 +61,11 @@ def parameters_cell(notebook: NotebookNode) -> NotebookNode:
     return tagged[0]
 
 
+def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+    """Return a notebook's code cells in order."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
 def read_literals(source: str) -> dict[str, object]:
     """Read lines of ``NAME = literal``; anything else raises ValueError, as papermill could not override it."""
     values = {}
@@ -127,7 +132,7 @@ def faults(notebook: NotebookNode) -> list[str]:
     papermill's exit code is not enough: it calls ``sys.exit(0)`` in a cell a success.
     """
     problems = []
-    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    code = code_cells(notebook)
     for position, cell in enumerate(code, 1):
         if cell.execution_count != position:
             problems.append(f"code cell {position} of {len(code)} was not executed in order")

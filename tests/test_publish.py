@@ -45,7 +45,10 @@ def test_publishing_what_is_published_changes_nothing(checkout):
     root, folder, steps = checkout
     before = content(root)
     replaced = publish.publish(folder, steps)
-    assert content(root) == before
+    after = content(root)
+    for drawn_anew in (before, after):
+        del drawn_anew[root / "images" / publish.LADDER]
+    assert after == before
     assert {path.name for path in replaced} >= {"README.md", "03_augmentation_onecycle.ipynb", "step-1-seed-0.json"}
 
 

@@ -88,10 +88,22 @@ def obsolete(steps: list[Step], sources: Mapping[Path, Path]) -> list[Path]:
 
 
 def draw_ladder(records: list[Record], path: Path) -> None:
-    """Draw the one figure that spans the steps: the first seed of every row."""
+    """Draw the one figure that spans the steps, with the fingerprint of its records as the PNG's description."""
+    shown = ladder_records(records)
+    figure = ladder(shown, f"Step by step ({shown[0].data})")
+    figure.savefig(path, metadata={"Description": ladder_fingerprint(records)})
+
+
+def ladder_records(records: list[Record]) -> list[Record]:
+    """Return the first seed of every row."""
     first = {record.row: record for record in reversed(records)}
-    shown = [record for record in records if first[record.row] is record]
-    ladder(shown, f"Step by step ({shown[0].data})").savefig(path)
+    return [record for record in records if first[record.row] is record]
+
+
+def ladder_fingerprint(records: list[Record]) -> str:
+    """Return the SHA-256 of what the ladder shows of ``records``."""
+    shown = [[record.row, record.change, record.history] for record in ladder_records(records)]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
 def write_readme() -> None:

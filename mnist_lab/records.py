@@ -73,14 +73,6 @@ class Record:
     def file_name(self) -> str:
         return f"step-{self.row}-seed-{self.seed}.json"
 
-    def without_times(self) -> dict:
-        """Return everything that the same code gives again on the same machine."""
-        plain = asdict(self)
-        for name in ("seconds", "seconds_per_epoch"):
-            del plain[name]
-        plain["history"] = [{k: v for k, v in epoch.items() if k != "seconds"} for epoch in self.history]
-        return plain
-
 
 def record(row: str, change: str, run: Run, data: Dataset, recipe: Recipe, settings: Settings) -> Record:
     """Describe ``run`` completely enough to make it again and to draw every figure of it."""

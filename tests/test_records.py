@@ -48,13 +48,18 @@ def test_a_saved_record_loads_as_it_was(made, tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+def without_times(record: records.Record) -> records.Record:
+    history = [{**epoch, "seconds": 0.0} for epoch in record.history]
+    return replace(record, history=history, seconds=0.0, seconds_per_epoch=0.0)
+
+
 def test_the_same_run_again_differs_in_times_alone(made):
     record, _, data = made
     from mnist_lab.recipe import Recipe, Settings
 
     recipe, settings = Recipe(**record.recipe), Settings(**record.settings)
     again = records.record("2a", "a change", experiment.train(recipe, data, settings), data, recipe, settings)
-    assert again.without_times() == record.without_times()
+    assert without_times(again) == without_times(record)
     assert again != record
 
 

@@ -79,6 +79,14 @@ def test_a_batch_keeps_shape_and_range_and_its_input(images):
     assert not torch.equal(distorted[0], distorted[1])
 
 
+def test_the_generator_alone_decides_what_is_drawn(images):
+    torch.manual_seed(0)
+    first = TensorEngine(STRONG)(images, torch.Generator().manual_seed(5))
+    torch.manual_seed(1)
+    assert torch.equal(TensorEngine(STRONG)(images, torch.Generator().manual_seed(5)), first)
+    assert not torch.equal(TensorEngine(STRONG)(images, torch.Generator().manual_seed(6)), first)
+
+
 def test_a_blank_image_stays_blank():
     blank = torch.zeros(8, 1, 28, 28)
     assert TensorEngine(STRONG)(blank, torch.Generator().manual_seed(0)).abs().max() == 0

@@ -1,5 +1,6 @@
 import gzip
 import hashlib
+import socket
 import struct
 import threading
 from functools import partial
@@ -68,11 +69,12 @@ def test_a_missing_file_in_a_given_folder_is_named(folder):
     assert not (folder / "MNIST" / "raw" / "t10k-labels-idx1-ubyte").exists()
 
 
-@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:50] + bytes([b[50] ^ 1]) + b[51:], lambda b: b""])
-def test_a_damaged_file_is_named(folder, damage):
-    path = folder / "MNIST" / "raw" / "train-images-idx3-ubyte"
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:20] + bytes([b[20] ^ 1]) + b[21:], lambda b: b""])
+@pytest.mark.parametrize("name", data.MNIST_SHA256)
+def test_a_damaged_file_is_named(folder, name, damage):
+    path = folder / "MNIST" / "raw" / name
     path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(DataCorrupt, match=r"train-images-idx3-ubyte is damaged.*Delete it"):
+    with pytest.raises(DataCorrupt, match=rf"{name} is damaged.*Delete it"):
         data.load_mnist(folder)
 
 
@@ -178,6 +180,13 @@ def test_a_download_of_something_else_is_refused(tmp_path, mirror, monkeypatch):
     with pytest.raises(DataNotFound, match="damaged"):
         data.load_mnist()
     assert listing(tmp_path / "data") == {}
+
+
+def test_a_silent_server_is_given_up():
+    before = socket.getdefaulttimeout()
+    with data.socket_timeout(3):
+        assert socket.getdefaulttimeout() == 3
+    assert socket.getdefaulttimeout() == before
 
 
 def test_no_network_is_an_instruction(tmp_path, raw_files, monkeypatch):

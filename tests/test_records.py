@@ -1,4 +1,5 @@
 import json
+import statistics
 from dataclasses import asdict, replace
 
 import pytest
@@ -28,6 +29,7 @@ def test_a_record_describes_its_run(made):
     assert len(record.mistakes) == round((1 - record.accuracy) * 360) > 0
     assert record.model["name"] == "SkeletonNet" and record.model["trainable"] == 4978
     assert record.environment["threads"] == 1
+    assert record.seconds_per_epoch == statistics.median(epoch.seconds for epoch in run.history)
     assert not records.is_publishable(record)
 
 

@@ -26,6 +26,7 @@ def test_a_seed_repeats_draws():
     assert torch.equal(first, torch.rand(3))
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cudnn.benchmark
 
 
 def test_environment_names_what_a_result_depends_on():

@@ -45,8 +45,12 @@ def test_evaluation_changes_nothing(model, few):
 
 
 def test_probabilities_add_up_to_one(model, few):
-    probabilities = predict(model, OrderedBatches(few, 10))
+    images, _ = next(iter(OrderedBatches(few, 103)))
+    with torch.no_grad():
+        expected = model.eval()(images).softmax(1)
+    probabilities = predict(model.train(), OrderedBatches(few, 10))
     assert probabilities.shape == (103, 10)
+    assert torch.allclose(probabilities, expected, atol=1e-6)
     assert torch.allclose(probabilities.sum(1), torch.ones(103), atol=1e-5)
 
 
@@ -116,7 +120,7 @@ def test_the_average_is_a_moving_average_that_forgets_its_start():
         average.update_parameters(model)  # the first copies
         keep = min(0.9, (1 + update) / (10 + update))
         expected = float(update) if expected is None else keep * expected + (1 - keep) * update
-    assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
+        assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
     assert average.module.weight.item() == pytest.approx(199 - 9, abs=0.1)  # it lags by decay / (1 - decay)
 
 
@@ -128,5 +132,7 @@ def test_the_average_follows_norm_statistics_and_is_what_gets_scored(model, few)
     )
     assert history[-1].test == evaluate(average.module, test)
     assert history[-1].test != evaluate(model, test)
-    statistics = dict(average.module.named_buffers())
-    assert any(name.endswith("running_mean") and value.abs().max() > 0 for name, value in statistics.items())
+    averaged, last = dict(average.module.named_buffers()), dict(model.named_buffers())
+    means = [name for name in averaged if name.endswith("running_mean")]
+    assert means and all(averaged[name].abs().max() > 0 for name in means)
+    assert not any(torch.equal(averaged[name], last[name]) for name in means)

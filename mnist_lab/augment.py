@@ -67,22 +67,27 @@ def draw(policy: Policy, count: int, generator: torch.Generator) -> Draws:
 
 
 class TensorEngine:
-    """Distort a whole batch at once, on its device: one resampling, then cutout."""
+    """Distort a whole batch at once, on its device: one resampling, then cutout. See :class:`batches.Augment`."""
 
     def __init__(self, policy: Policy):
         self.policy = policy
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        return distort(images, draw(self.policy, len(images), generator), self.policy.cutout)
+    def draw(self, images: int, generator: torch.Generator) -> Tensor:
+        """Return (images, 8): the six numbers of an affine matrix, then the corner of the cutout."""
+        draws = draw(self.policy, images, generator)
+        return torch.cat([compose(draws).flatten(1), draws.corner], dim=1)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        images = resample(images, draws[:, :6].view(-1, 2, 3))
+        return cut_out(images, draws[:, 6:], self.policy.cutout) if self.policy.cutout else images
 
 
-def distort(images: Tensor, draws: Draws, cutout: int = 0) -> Tensor:
-    """Apply ``draws`` to images (B, 1, H, W): scale, rotate, shear and shift about the centre, then cut out.
+def compose(draws: Draws, height: int = 28, width: int = 28) -> Tensor:
+    """Return scale, rotation, shear and shift about the centre as one matrix (B, 2, 3) for :func:`resample`.
 
-    The matrix is composed as albumentations composes it, so that both engines draw the same image.
-    Pixels are interpolated bilinearly; what comes from outside the image is 0.
+    It leads from output to input, in units of half an image, and is composed as albumentations composes it, so
+    that both engines draw the same image.
     """
-    height, width = images.shape[-2:]
     angle, slope = torch.deg2rad(draws.rotation), torch.deg2rad(draws.shear).tan()
     cos, sin = angle.cos() / draws.scale, angle.sin() / draws.scale
     # From output to input pixels about the centre: shift back, unshear, rotate back, scale back.
@@ -91,42 +96,48 @@ def distort(images: Tensor, draws: Draws, cutout: int = 0) -> Tensor:
     y_of_x, y_of_y = sin, cos - sin * slope
     x_offset = -(x_of_x * across + x_of_y * down)
     y_offset = -(y_of_x * across + y_of_y * down)
-    matrix = torch.stack(  # (B, 2, 3) in affine_grid's units: the image reaches from -1 to 1
+    return torch.stack(
         [
             torch.stack([x_of_x, x_of_y * height / width, x_offset * 2 / width], dim=1),
             torch.stack([y_of_x * width / height, y_of_y, y_offset * 2 / height], dim=1),
         ],
         dim=1,
     )
-    grid = F.affine_grid(matrix.to(images), list(images.shape), align_corners=False)
-    images = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    if cutout:
-        images = images.masked_fill(squares(draws.corner, cutout, height, width).to(images.device), 0.0)
-    return images
 
 
-def squares(corner: Tensor, side: int, height: int, width: int) -> Tensor:
-    """Return a mask (B, 1, H, W) that is true in a square with the given first pixel."""
-    columns, rows = torch.arange(width), torch.arange(height)
+def resample(images: Tensor, matrix: Tensor) -> Tensor:
+    """Interpolate images (B, 1, H, W) bilinearly at the places that ``matrix`` (B, 2, 3) names; outside is 0."""
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
+    """Set a square of each image (B, 1, H, W) to 0, given the column and row (B, 2) of its first pixel."""
+    height, width = images.shape[-2:]
+    columns, rows = torch.arange(width, device=images.device), torch.arange(height, device=images.device)
     left, top = corner[:, :1], corner[:, 1:]  # (B, 1)
     across = (left <= columns) & (columns < left + side)  # (B, W)
     down = (top <= rows) & (rows < top + side)  # (B, H)
-    return (down[:, :, None] & across[:, None, :]).unsqueeze(1)
+    return images.masked_fill((down[:, :, None] & across[:, None, :]).unsqueeze(1), 0.0)
 
 
 class AlbumentationsEngine:
     """Distort a batch image by image with an albumentations pipeline.
 
     ``compose`` is any ``A.Compose`` that maps an image (28, 28) of float32 in [0, 1] to the same shape
-    and range. It is reseeded for every batch from the one generator that orders the batches, so a seed
+    and range. It is reseeded for every batch, from the one generator that orders the batches, so a seed
     means the same images wherever and whenever it runs (``random.seed`` has no effect on albumentations).
     """
 
     def __init__(self, compose):
         self.compose = compose
 
-    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        self.compose.set_random_seed(int(torch.randint(SEED_LIMIT, (), generator=generator)))
+    def draw(self, images: int, generator: torch.Generator) -> Tensor:
+        """Return a seed (images, 1) for each image; a batch uses that of its first."""
+        return torch.randint(SEED_LIMIT, (images, 1), generator=generator)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        self.compose.set_random_seed(int(draws[0]))
         distorted = [torch.as_tensor(self.compose(image=image)["image"]) for image in images[:, 0].cpu().numpy()]
         return torch.stack(distorted).unsqueeze(1).to(images)
 

@@ -1,6 +1,7 @@
 """Batches, cut from a split that lives in memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,7 +10,15 @@ from mnist_lab.data import Split
 
 MEAN, STD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
 
-Augment = Callable[[Tensor, torch.Generator], Tensor]  # (B, 1, 28, 28) in [0, 1] -> the same shape and range
+
+class Augment(Protocol):
+    """A random distortion of images in [0, 1], in two parts: chance first, for a whole epoch, then the work."""
+
+    def draw(self, images: int, generator: torch.Generator) -> Tensor:
+        """Draw for so many images from a CPU generator: a row of numbers each, whose meaning is the engine's own."""
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Distort images (B, 1, 28, 28) by their rows of draws, on the images' device; shape and range stay."""
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -27,10 +36,10 @@ def count_batches(images: int, size: int) -> int:
 class ShuffledBatches:
     """Training batches, cut from tensors that already live on the device.
 
-    Order and augmentation draw from one CPU generator, so a seed means the same batches on every
-    device, and epoch after epoch goes on from it. Images are augmented in [0, 1], where the
-    background is 0, and normalised last. The incomplete last batch of an epoch is left out; the next
-    epoch leaves out other images.
+    Order and augmentation are drawn from one CPU generator, so a seed means the same batches on every device, and
+    epoch after epoch goes on from it. They are drawn at once for the epoch, so that a GPU never waits for the CPU.
+    Images are augmented in [0, 1], where the background is 0, and normalised last. The incomplete last batch of
+    an epoch is left out; the next epoch leaves out other images.
     """
 
     def __init__(self, split: Split, size: int, *, seed: int, augment: Augment | None = None):
@@ -41,13 +50,25 @@ class ShuffledBatches:
     def __len__(self) -> int:
         return self.count
 
+    def draw_epoch(self) -> tuple[Tensor, Tensor | None]:
+        """Draw which images (count * size,) an epoch shows in which order, and how each is augmented."""
+        order = torch.randperm(len(self.split), generator=self.generator)[: self.count * self.size]
+        draws = None if self.augment is None else self.augment.draw(len(order), self.generator)
+        device = self.split.images.device
+        return order.to(device), None if draws is None else draws.to(device)
+
+    def cut(self, chosen: Tensor, draws: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the images (B, 1, 28, 28) and labels (B,) of ``chosen`` (B,), ready to train on."""
+        images = self.split.images[chosen].float() / 255
+        if self.augment is not None:
+            images = self.augment(images, draws)
+        return normalise(images), self.split.labels[chosen]
+
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order = torch.randperm(len(self.split), generator=self.generator).to(self.split.labels.device)
-        for chosen in order[: len(self) * self.size].split(self.size):
-            images = self.split.images[chosen].float() / 255  # (B, 1, 28, 28)
-            if self.augment is not None:
-                images = self.augment(images, self.generator)
-            yield normalise(images), self.split.labels[chosen]
+        order, draws = self.draw_epoch()
+        for start in range(0, len(order), self.size):
+            batch = slice(start, start + self.size)
+            yield self.cut(order[batch], None if draws is None else draws[batch])
 
 
 class OrderedBatches:

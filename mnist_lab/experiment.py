@@ -1,21 +1,23 @@
-"""One run: a recipe, a seed and data make a trained network and its history."""
+"""A run: a recipe, a seed and data make a trained network and its history; or many seeds do at once."""
 
 import itertools
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam, Optimizer
+from torch.optim import Adam
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
 
 from mnist_lab.batches import OrderedBatches, ShuffledBatches, count_batches
+from mnist_lab.cuda_graph import GraphedUpdate
 from mnist_lab.data import Dataset, hold_out, load
 from mnist_lab.models import build
 from mnist_lab.recipe import Recipe, Settings
-from mnist_lab.runtime import make_repeatable, pick_device
-from mnist_lab.training import Epoch, fit, predict, train_one_epoch, weight_average
+from mnist_lab.runtime import make_repeatable, pick_device, pick_precision
+from mnist_lab.stack import StackedBatches, stack, unstack
+from mnist_lab.training import Batches, Diverged, Epoch, Update, WeightAverage, fit, predict, train_one_epoch
 
 HELD_OUT = 10_000  # of MNIST's 60,000 training images
 OPENING = 10  # batches
@@ -36,11 +38,10 @@ class Run:
 class Parts:
     """What a run is put together from."""
 
-    model: nn.Module
-    train: ShuffledBatches
-    optimizer: Optimizer
+    update: Update
+    train: Batches
     scheduler: LRScheduler | None
-    average: AveragedModel | None
+    scored: list[nn.Sequential]  # a network per seed: averaged weights, if the recipe averages
 
 
 def load_data(settings: Settings) -> Dataset:
@@ -55,51 +56,81 @@ def load_data(settings: Settings) -> Dataset:
     return Dataset(data.name, train, test).to(pick_device(settings.device))
 
 
-def assemble(recipe: Recipe, data: Dataset, settings: Settings) -> Parts:
-    """Seed everything and build the parts of a run. Weights are drawn on the CPU, the same for every device."""
+def assemble(recipe: Recipe, data: Dataset, settings: Settings, seeds: Sequence[int]) -> Parts:
+    """Build the parts of a run of ``seeds``, which train as one stack if there are several.
+
+    Weights are drawn on the CPU, the same for every device.
+    """
     device = pick_device(settings.device)
-    make_repeatable(settings.seed, settings.threads)
-    model = build(recipe.model).to(device, memory_format=torch.channels_last)
-    train = ShuffledBatches(data.train, recipe.batch_size, seed=settings.seed, augment=recipe.augment())
-    optimizer = Adam(model.parameters(), lr=recipe.learning_rate, fused=True)
+    networks, batches = [], []
+    for seed in seeds:
+        make_repeatable(seed, settings.threads)
+        networks.append(build(recipe.model))
+        batches.append(ShuffledBatches(data.train, recipe.batch_size, seed=seed, augment=recipe.augment()))
+    many = len(seeds) > 1
+    model = (stack(networks) if many else networks[0]).to(device, memory_format=torch.channels_last)
+    train = StackedBatches(batches) if many else batches[0]
+    on_cuda = device.type == "cuda"
+    rate = torch.tensor(recipe.learning_rate, device=device) if on_cuda else recipe.learning_rate  # a graph reads it
+    optimizer = Adam(model.parameters(), lr=rate, fused=True, capturable=on_cuda)
+    average = WeightAverage(model, recipe.averaging) if recipe.averaging else None
+    scored = model if average is None else average.model
     return Parts(
-        model=model,
+        update=(GraphedUpdate if on_cuda else Update)(model, optimizer, average, pick_precision(device)),
         train=train,
-        optimizer=optimizer,
         scheduler=recipe.scheduler(optimizer, recipe.epochs * len(train)),
-        average=weight_average(model, recipe.averaging) if recipe.averaging else None,
+        scored=unstack(scored, networks) if many else [scored],
     )
 
 
 def train(recipe: Recipe, data: Dataset, settings: Settings) -> Run:
-    """Train ``recipe`` from the settings' seed and print a line per epoch. The last epoch is the result."""
-    opening_loss = measure_opening(recipe, data, settings)
+    """Train ``recipe`` from the settings' seed and print a line per epoch. The last epoch is the result.
+
+    Raises Diverged as soon as an epoch ends whose loss is not finite.
+    """
+
+    def show(epoch: Epoch) -> None:
+        print(describe(epoch, recipe.epochs, settings.score_on), flush=True)
+
+    (outcome,) = train_together(recipe, data, settings, [settings.seed], on_epoch=show)
+    if isinstance(outcome, Diverged):
+        raise outcome
+    return outcome
+
+
+def train_together(
+    recipe: Recipe, data: Dataset, settings: Settings, seeds: Sequence[int], *, on_epoch: Callable[[Epoch], None]
+) -> list[Run | Diverged]:
+    """Train ``recipe`` from several seeds side by side; returns what came of each.
+
+    Times are those of all seeds together. On a GPU that takes little longer than one seed; a CPU has no use for it.
+    """
+    openings = [measure_opening(recipe, data, settings, seed) for seed in seeds]
     start = time.perf_counter()
-    parts = assemble(recipe, data, settings)
+    parts = assemble(recipe, data, settings, seeds)
     test = OrderedBatches(data.test)
-    history = fit(
-        parts.model,
-        parts.train,
-        test,
-        parts.optimizer,
-        parts.scheduler,
-        parts.average,
-        epochs=recipe.epochs,
-        on_epoch=lambda epoch: print(describe(epoch, recipe.epochs, settings.score_on), flush=True),
+    outcomes = fit(
+        parts.update, parts.train, test, parts.scored, parts.scheduler, epochs=recipe.epochs, on_epoch=on_epoch
     )
-    scored = parts.model if parts.average is None else parts.average.module
-    return Run(scored, history, predict(scored, test), opening_loss, time.perf_counter() - start)
+    probabilities = [predict(network, test) for network in parts.scored]
+    seconds = time.perf_counter() - start
+    return [
+        outcome if isinstance(outcome, Diverged) else Run(network, outcome, probability, opening, seconds)
+        for network, outcome, probability, opening in zip(parts.scored, outcomes, probabilities, openings, strict=True)
+    ]
 
 
-def measure_opening(recipe: Recipe, data: Dataset, settings: Settings) -> float:
+def measure_opening(recipe: Recipe, data: Dataset, settings: Settings, seed: int) -> float:
     """Return the mean loss of the first ten batches of a run, which then starts afresh.
 
     Weights, order, augmentation, optimizer and schedule all show in it, and ten updates are too few for the
     rounding of another machine to matter: code that still gives a record's number still is the code that made it.
     """
-    parts = assemble(recipe, data, settings)
+    parts = assemble(recipe, data, settings, [seed])
+    parts.update.precision = None  # on every device, to be compared
     batches = list(itertools.islice(parts.train, OPENING))
-    return train_one_epoch(parts.model, batches, parts.optimizer, parts.scheduler).loss
+    (metrics,) = train_one_epoch(parts.update, batches, parts.scheduler)
+    return metrics.loss
 
 
 def learning_rates(recipe: Recipe, data: Dataset) -> list[float]:

@@ -35,7 +35,11 @@ def augmentation_preview(split: Split, augment: Augment | None, title: str, rows
     figure, axes = _image_grid(rows, draws + 1, title)
     originals = split.images[:rows].float() / 255
     generator = torch.Generator().manual_seed(0)
-    columns = [originals] + [originals if augment is None else augment(originals, generator) for _ in range(draws)]
+    columns = [originals]
+    for _ in range(draws):
+        columns.append(
+            originals if augment is None else augment(originals, augment.draw(rows, generator).to(originals.device))
+        )
     for column, images in enumerate(columns):
         for row in range(rows):
             axes[row][column].imshow(images[row, 0].cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)

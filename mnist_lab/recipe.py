@@ -63,8 +63,8 @@ class Recipe:
     def scheduler(self, optimizer: Optimizer, updates: int) -> LRScheduler | None:
         """Return the learning-rate schedule over ``updates`` batches; None if it stays constant.
 
-        One cycle (Smith and Topin, 2018): up to the peak while the momentum falls from 0.95 to 0.85, then
-        down to nearly 0 while it climbs back; both in straight lines.
+        One cycle (Smith and Topin, 2018): up to the peak and down to nearly 0, both in straight lines. The momentum
+        stays as it is: one change at a time, and a number that a CUDA graph may keep.
         """
         if self.schedule == "constant":
             return None
@@ -74,7 +74,12 @@ class Recipe:
                 "or lower BATCH_SIZE"
             )
         return OneCycleLR(
-            optimizer, self.learning_rate, total_steps=updates, pct_start=self.warmup, anneal_strategy="linear"
+            optimizer,
+            self.learning_rate,
+            total_steps=updates,
+            pct_start=self.warmup,
+            anneal_strategy="linear",
+            cycle_momentum=False,
         )
 
 

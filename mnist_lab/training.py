@@ -1,9 +1,13 @@
-"""The loops: one epoch of training, evaluation, and a run of epochs."""
+"""The loops: one update, one epoch of training, evaluation, and a run of epochs.
 
-import itertools
+A model may be one network or a stack of N that train side by side (see :mod:`mnist_lab.stack`): then images are
+(B, N, 28, 28), labels (B, N) and logits (B, N, 10), and every quantity that follows has one value per network.
+"""
+
+import copy
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 1, 28, 28) and labels (B,); has a length
@@ -40,131 +43,151 @@ class Epoch:
     seconds: float  # training alone, without evaluation
 
 
-def weight_average(model: nn.Module, decay: float) -> AveragedModel:
-    """Return a copy of ``model`` whose weights and norm statistics follow it as a moving average.
+class WeightAverage:
+    """A copy of a model whose weights and norm statistics follow it as a moving average.
 
-    After n updates the average keeps ``min(decay, (1 + n) / (10 + n))`` of itself, so that it forgets the
-    random start at once and then spans about 1 / (1 - decay) updates (Polyak and Juditsky, 1992).
+    Of itself the average keeps nothing at the first update, ``n / (9 + n)`` after n, and at most ``decay``: so it
+    forgets the random start at once and then spans about 1 / (1 - decay) updates (Polyak and Juditsky, 1992). It
+    counts on the device and never waits for it, as PyTorch's own ``AveragedModel`` does at every update.
     """
 
-    updates = itertools.count(1)  # AveragedModel counts too, but on the device: to ask it would mean to wait
+    def __init__(self, model: nn.Module, decay: float):
+        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.decay = decay
+        self.averages, self.values = floats(self.model), floats(model)
+        self.updates = torch.zeros((), device=self.values[0].device)
 
-    def move(averages: list[Tensor], values: list[Tensor], _: Tensor) -> None:
-        if averages[0].is_floating_point():
-            update = next(updates)
-            keep = min(decay, (1 + update) / (10 + update))
-            torch._foreach_lerp_(averages, values, 1 - keep)
-        else:  # the norms' counters of batches
-            torch._foreach_copy_(averages, values)
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move towards the model as it is now."""
+        keep = (self.updates / (9 + self.updates)).clamp(max=self.decay)
+        self.updates += 1
+        steps = torch._foreach_sub(self.values, self.averages)
+        torch._foreach_mul_(steps, 1 - keep)
+        torch._foreach_add_(self.averages, steps)
 
-    return AveragedModel(model, multi_avg_fn=move, use_buffers=True)
+
+def floats(model: nn.Module) -> list[Tensor]:
+    """Return the parameters of ``model`` and the statistics of its norms, sharing their memory."""
+    return [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
 
 
 class Tally:
     """Sums over images, kept on the device so that no batch waits for the one before it."""
 
     def __init__(self):
-        self.losses: list[Tensor] = []  # batch means
-        self.correct: list[Tensor] = []
+        self.losses: list[Tensor] = []  # batch means, () or (N,)
+        self.correct: list[Tensor] = []  # images read right, () or (N,)
         self.sizes: list[int] = []
 
-    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        self.losses.append(loss.detach())
-        self.correct.append((logits.detach().argmax(1) == labels).sum())
-        self.sizes.append(len(labels))
+    def add(self, losses: Tensor, correct: Tensor, size: int) -> None:
+        self.losses.append(losses)
+        self.correct.append(correct)
+        self.sizes.append(size)
 
-    def mean(self) -> Metrics:
-        losses = torch.stack(self.losses).double().cpu()
-        seen = sum(self.sizes)
-        loss = (losses * torch.tensor(self.sizes)).sum().item() / seen
-        return Metrics(loss, int(torch.stack(self.correct).sum()) / seen)
-
-    def first_bad_batch(self) -> int | None:
-        """Return which batch, counted from 1, was the first whose loss is not finite."""
-        bad = torch.stack(self.losses).isfinite().logical_not().nonzero()
-        return int(bad[0]) + 1 if len(bad) else None
+    def means(self) -> list[Metrics]:
+        """Return the metrics of each network."""
+        sizes, seen = torch.tensor(self.sizes), sum(self.sizes)
+        losses = torch.stack(self.losses).double().cpu().view(len(sizes), -1)  # (batches, N)
+        correct = torch.stack(self.correct).cpu().view(len(sizes), -1)
+        sums = (losses * sizes[:, None]).sum(0), correct.sum(0)
+        return [Metrics(loss.item() / seen, int(right) / seen) for loss, right in zip(*sums, strict=True)]
 
 
-def train_one_epoch(
-    model: nn.Module,
-    batches: Batches,
-    optimizer: Optimizer,
-    scheduler: LRScheduler | None = None,
-    average: AveragedModel | None = None,
-) -> Metrics:
-    """Update ``model`` once per batch; ``scheduler`` and ``average``, if given, follow every update.
+def measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy and the number of images read right, of each network: () or (N,)."""
+    losses = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view(labels.shape)
+    return losses.mean(0), (logits.detach().argmax(-1) == labels).sum(0)
 
-    Raises Diverged if a loss was not finite, with the batch and its learning rate.
+
+class Update:
+    """One update of the weights by one batch; returns its losses and images read right, as :func:`measure` does.
+
+    ``precision``, if given, is the type that the forward and backward pass compute in where that is safe.
     """
-    model.train()
-    tally, rates = Tally(), []
+
+    def __init__(
+        self,
+        model: nn.Module,
+        optimizer: Optimizer,
+        average: WeightAverage | None = None,
+        precision: torch.dtype | None = None,
+    ):
+        self.model, self.optimizer, self.average, self.precision = model, optimizer, average, precision
+
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.autocast(images.device.type, self.precision, enabled=self.precision is not None):
+            logits = self.model(images)
+        losses, correct = measure(logits.float(), labels)
+        self.optimizer.zero_grad()
+        losses.sum().backward()  # networks of a stack share no weight: each gets its own gradient
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update()
+        return losses.detach(), correct
+
+
+def train_one_epoch(update: Update, batches: Batches, scheduler: LRScheduler | None = None) -> list[Metrics]:
+    """Update a model once per batch, then its learning rate; return the metrics of each of its networks."""
+    update.model.train()
+    tally = Tally()
     for images, labels in tqdm(batches, desc="train", unit="batch", leave=False):
-        logits = model(images)  # (B, 10)
-        loss = F.cross_entropy(logits, labels)
-        optimizer.zero_grad()
-        loss.backward()
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
+        tally.add(*update(images, labels), len(labels))
         if scheduler is not None:
             scheduler.step()
-        if average is not None:
-            average.update_parameters(model)
-        tally.add(loss, logits, labels)
-    batch = tally.first_bad_batch()
-    if batch is not None:
-        raise Diverged(
-            f"the loss became {tally.losses[batch - 1].item()} in batch {batch} of {len(rates)}, at learning rate "
-            f"{rates[batch - 1]:.4g}: lower the learning rate"
-        )
-    return tally.mean()
+    return tally.means()
 
 
 @torch.no_grad()
-def evaluate(model: nn.Module, batches: Batches) -> Metrics:
-    """Score ``model`` on every image of ``batches``, in evaluation mode."""
-    model.eval()
+def evaluate(network: nn.Module, batches: Batches) -> Metrics:
+    """Score one network on every image of ``batches``, in evaluation mode."""
+    network.eval()
     tally = Tally()
     for images, labels in batches:
-        logits = model(images)
-        tally.add(F.cross_entropy(logits, labels), logits, labels)
-    return tally.mean()
+        tally.add(*measure(network(images), labels), len(labels))
+    return tally.means()[0]
 
 
 @torch.no_grad()
-def predict(model: nn.Module, batches: Batches) -> Tensor:
-    """Return the probabilities (N, 10) that ``model`` gives to every image of ``batches``, on the CPU."""
-    model.eval()
-    return torch.cat([model(images).softmax(1) for images, _ in batches]).cpu()
+def predict(network: nn.Module, batches: Batches) -> Tensor:
+    """Return the probabilities (images, 10) that one network gives to every image of ``batches``, on the CPU."""
+    network.eval()
+    return torch.cat([network(images).softmax(1) for images, _ in batches]).cpu()
 
 
 def fit(
-    model: nn.Module,
+    update: Update,
     train: Batches,
     test: Batches,
-    optimizer: Optimizer,
+    networks: Sequence[nn.Module],
     scheduler: LRScheduler | None = None,
-    average: AveragedModel | None = None,
     *,
     epochs: int,
     on_epoch: Callable[[Epoch], None],
-) -> list[Epoch]:
-    """Train for exactly ``epochs`` epochs and score each. The last one is the result: nothing is selected.
+) -> list[list[Epoch] | Diverged]:
+    """Train for exactly ``epochs`` epochs and score ``networks`` after each: those of the model, or their averages.
 
-    With ``average``, its weights are the ones scored. Raises Diverged, naming the epoch, as soon as an
-    epoch ends whose loss was not finite.
+    The last epoch is the result: nothing is selected. Returns the history of each network, or how it diverged;
+    a network of a stack that did so does not disturb the others.
     """
-    history = []
+    outcomes: list[list[Epoch] | Diverged] = [[] for _ in networks]
     for number in range(1, epochs + 1):
-        learning_rate = optimizer.param_groups[0]["lr"]
+        learning_rate = float(update.optimizer.param_groups[0]["lr"])
         start = time.perf_counter()
-        try:
-            trained = train_one_epoch(model, train, optimizer, scheduler, average)
-        except Diverged as error:
-            raise Diverged(f"epoch {number}: {error}") from None
+        trained = train_one_epoch(update, train, scheduler)  # ends by reading its metrics: the device is done
         seconds = time.perf_counter() - start
-        tested = evaluate(model if average is None else average, test)
-        if not math.isfinite(tested.loss):
-            raise Diverged(f"epoch {number}: the loss on the test images is {tested.loss}: lower the learning rate")
-        history.append(Epoch(number, learning_rate, trained, tested, seconds))
-        on_epoch(history[-1])
-    return history
+        for i, network in enumerate(networks):
+            if isinstance(outcomes[i], Diverged):
+                continue
+            tested = evaluate(network, test)
+            if math.isfinite(trained[i].loss) and math.isfinite(tested.loss):
+                outcomes[i].append(Epoch(number, learning_rate, trained[i], tested, seconds))
+                on_epoch(outcomes[i][-1])
+            else:
+                outcomes[i] = Diverged(
+                    f"epoch {number}: the loss is {trained[i].loss} in training and {tested.loss} on the scored "
+                    "images: lower the learning rate"
+                )
+        if all(isinstance(outcome, Diverged) for outcome in outcomes):
+            break
+    return outcomes

@@ -27,11 +27,16 @@ def test_a_seed_means_the_same_batches_and_epochs_differ(few):
 
 
 def test_augmentation_sees_pixels_in_0_to_1_and_the_batches_are_normalised_last(few):
-    def check(images, generator):
-        assert images.min() >= 0 and images.max() <= 1
-        return torch.zeros_like(images)
+    class Blank:
+        def draw(self, images, generator):
+            return torch.arange(images)
 
-    images, _ = next(iter(ShuffledBatches(few, 10, seed=0, augment=check)))
+        def __call__(self, images, draws):
+            assert images.min() >= 0 and images.max() <= 1
+            assert torch.equal(draws, torch.arange(10))  # the rows of the first batch
+            return torch.zeros_like(images)
+
+    images, _ = next(iter(ShuffledBatches(few, 10, seed=0, augment=Blank())))
     assert torch.allclose(images, torch.full_like(images, -MEAN / STD))
 
 

@@ -60,9 +60,8 @@ def test_the_series_reaches_its_target():
 def test_todays_code_starts_training_as_the_record_says(record, mnist):
     """Ten batches in which weights, order, augmentation, loss, optimizer and schedule all show."""
     settings = Settings(**{**record.settings, "device": "cpu"})
-    found = experiment.measure_opening(
-        Recipe(**record.recipe), experiment.Dataset("MNIST", mnist.train, mnist.test), settings
-    )
+    data = experiment.Dataset("MNIST", mnist.train, mnist.test)
+    found = experiment.measure_opening(Recipe(**record.recipe), data, settings, record.seed)
     close = 1e-4 if record.environment["device_type"] == "cpu" else 1e-3
     assert found == pytest.approx(record.opening_loss, rel=close), "the code changed: ./run_all.sh"
 

@@ -43,8 +43,8 @@ def test_a_line_per_epoch(recipe, small, settings, capsys):
 
 
 def test_the_opening_tells_recipes_apart_and_leaves_the_run_alone(recipe, small, settings):
-    opening = experiment.measure_opening(recipe, small, settings)
-    assert experiment.measure_opening(recipe, small, settings) == opening
+    opening = experiment.measure_opening(recipe, small, settings, 0)
+    assert experiment.measure_opening(recipe, small, settings, 0) == opening
     changes = {
         "rotation": 11.0,
         "learning_rate": 0.02,
@@ -53,7 +53,7 @@ def test_the_opening_tells_recipes_apart_and_leaves_the_run_alone(recipe, small,
         "warmup": 0.3,
     }
     for name, value in changes.items():
-        changed = experiment.measure_opening(replace(recipe, **{name: value}), small, settings)
+        changed = experiment.measure_opening(replace(recipe, **{name: value}), small, settings, 0)
         assert abs(changed - opening) > 1e-3 * opening, name
 
 
@@ -87,6 +87,6 @@ def test_learning_rates_are_those_of_the_run(recipe, small, settings):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_cuda_starts_as_the_cpu_does(recipe, settings):
     on_gpu = replace(settings, device="cuda")
-    opening = experiment.measure_opening(recipe, experiment.load_data(on_gpu), on_gpu)
-    expected = experiment.measure_opening(recipe, experiment.load_data(settings), settings)
+    opening = experiment.measure_opening(recipe, experiment.load_data(on_gpu), on_gpu, 0)
+    expected = experiment.measure_opening(recipe, experiment.load_data(settings), settings, 0)
     assert opening == pytest.approx(expected, rel=1e-3)

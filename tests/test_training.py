@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_lab.batches import OrderedBatches, ShuffledBatches
 from mnist_lab.models import build
-from mnist_lab.training import Diverged, evaluate, fit, predict, train_one_epoch, weight_average
+from mnist_lab.training import Diverged, Update, WeightAverage, evaluate, fit, predict, train_one_epoch
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_an_epoch_updates_once_per_batch_by_the_gradient():
     model = nn.Sequential(nn.Conv2d(1, 2, 28, bias=False), nn.Flatten())
     nn.init.zeros_(model[0].weight)
     images, labels = torch.ones(4, 1, 28, 28), torch.tensor([0, 0, 0, 1])
-    found = train_one_epoch(model, [(images, labels)] * 2, torch.optim.SGD(model.parameters(), lr=0.001))
+    (found,) = train_one_epoch(Update(model, torch.optim.SGD(model.parameters(), lr=0.001)), [(images, labels)] * 2)
     step = 0.001 * 0.25  # the gradient of the mean loss at 0 is 1/2 - 3/4 for every weight of class 0
     loss = (math.log(2) + F.cross_entropy(torch.tensor([[784 * step, -784 * step]] * 4), labels).item()) / 2
     assert found.loss == pytest.approx(loss, rel=1e-5)
@@ -68,15 +68,28 @@ def test_an_epoch_updates_once_per_batch_by_the_gradient():
 
 
 def test_training_accuracy_counts_images(model, few):
-    found = train_one_epoch(model, list(OrderedBatches(few, 50)), adam(model))  # batches of 50, 50 and 3
+    (found,) = train_one_epoch(Update(model, adam(model)), list(OrderedBatches(few, 50)))  # of 50, 50 and 3
     assert found.accuracy * 103 == pytest.approx(round(found.accuracy * 103))
+
+
+def run(model, few, optimizer, scheduler=None, average=None, *, batches=None, epochs=2, on_epoch=lambda epoch: None):
+    (outcome,) = fit(
+        Update(model, optimizer, average),
+        batches or ShuffledBatches(few, 20, seed=0),
+        OrderedBatches(few),
+        [model if average is None else average.model],
+        scheduler,
+        epochs=epochs,
+        on_epoch=on_epoch,
+    )
+    return outcome
 
 
 def test_the_schedule_advances_once_per_batch(model, few):
     batches = ShuffledBatches(few, 10, seed=0)
     optimizer = adam(model)
     scheduler = OneCycleLR(optimizer, max_lr=0.01, total_steps=2 * len(batches))
-    history = fit(model, batches, OrderedBatches(few), optimizer, scheduler, epochs=2, on_epoch=lambda epoch: None)
+    history = run(model, few, optimizer, scheduler, batches=batches)
     assert scheduler.last_epoch == 2 * len(batches)
     assert history[0].learning_rate == pytest.approx(0.01 / 25)
     with pytest.raises(ValueError, match="total"):
@@ -85,19 +98,19 @@ def test_the_schedule_advances_once_per_batch(model, few):
 
 def test_a_history_has_every_epoch_and_reports_each_as_it_ends(model, few):
     seen = []
-    history = fit(
-        model, ShuffledBatches(few, 20, seed=0), OrderedBatches(few), adam(model), epochs=3, on_epoch=seen.append
-    )
+    history = run(model, few, adam(model), epochs=3, on_epoch=seen.append)
     assert [epoch.number for epoch in history] == [1, 2, 3]
     assert seen == history
     assert all(epoch.seconds > 0 for epoch in history)
 
 
-def test_divergence_names_epoch_batch_and_learning_rate(model, few):
+def test_divergence_names_the_epoch_and_ends_the_run(model, few):
     batches = list(ShuffledBatches(few, 20, seed=0))
     batches[2][0][:] = math.nan
-    with pytest.raises(Diverged, match=r"epoch 1: the loss became nan in batch 3 of 5, at learning rate 0\.01"):
-        fit(model, batches, OrderedBatches(few), adam(model), epochs=1, on_epoch=lambda epoch: None)
+    seen = []
+    outcome = run(model, few, adam(model), batches=batches, epochs=3, on_epoch=seen.append)
+    assert isinstance(outcome, Diverged) and not seen
+    assert "epoch 1: the loss is nan in training" in str(outcome)
 
 
 def test_a_network_that_can_no_longer_be_scored_is_divergence(model, few):
@@ -105,34 +118,45 @@ def test_a_network_that_can_no_longer_be_scored_is_divergence(model, few):
         with torch.no_grad():
             next(model.parameters()).fill_(math.nan)
 
-    test = OrderedBatches(few)
-    with pytest.raises(Diverged, match="epoch 2"):
-        fit(model, ShuffledBatches(few, 20, seed=0), test, adam(model), epochs=2, on_epoch=ruin)
+    outcome = run(model, few, adam(model), on_epoch=ruin)
+    assert isinstance(outcome, Diverged) and "epoch 2" in str(outcome)
 
 
 def test_the_average_is_a_moving_average_that_forgets_its_start():
     model = nn.Linear(1, 1, bias=False)
     nn.init.constant_(model.weight, 100.0)
-    average = weight_average(model, 0.9)
+    average = WeightAverage(model, 0.9)
     expected = None
     for update in range(200):
         nn.init.constant_(model.weight, float(update))
-        average.update_parameters(model)  # the first copies
-        keep = min(0.9, (1 + update) / (10 + update))
+        average.update()
+        keep = min(0.9, update / (9 + update))  # nothing at first: it copies
         expected = float(update) if expected is None else keep * expected + (1 - keep) * update
-        assert average.module.weight.item() == pytest.approx(expected, rel=1e-5)
-    assert average.module.weight.item() == pytest.approx(199 - 9, abs=0.1)  # it lags by decay / (1 - decay)
+        assert average.model.weight.item() == pytest.approx(expected, rel=1e-5)
+    assert average.model.weight.item() == pytest.approx(199 - 9, abs=0.1)  # it lags by decay / (1 - decay)
 
 
 def test_the_average_follows_norm_statistics_and_is_what_gets_scored(model, few):
-    average = weight_average(model, 0.9)
+    average = WeightAverage(model, 0.9)
+    history = run(model, few, adam(model), None, average)
     test = OrderedBatches(few)
-    history = fit(
-        model, ShuffledBatches(few, 20, seed=0), test, adam(model), None, average, epochs=2, on_epoch=lambda epoch: None
-    )
-    assert history[-1].test == evaluate(average.module, test)
+    assert history[-1].test == evaluate(average.model, test)
     assert history[-1].test != evaluate(model, test)
-    averaged, last = dict(average.module.named_buffers()), dict(model.named_buffers())
+    averaged, last = dict(average.model.named_buffers()), dict(model.named_buffers())
     means = [name for name in averaged if name.endswith("running_mean")]
     assert means and all(averaged[name].abs().max() > 0 for name in means)
     assert not any(torch.equal(averaged[name], last[name]) for name in means)
+
+
+def test_mixed_precision_starts_as_single_precision_does(few):
+    losses = []
+    for precision in (None, torch.bfloat16):
+        torch.manual_seed(0)
+        model = build("CompactNet")
+        (metrics,) = train_one_epoch(
+            Update(model, adam(model), precision=precision), list(ShuffledBatches(few, 20, seed=0))
+        )
+        assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+        losses.append(metrics.loss)
+    assert losses[1] != losses[0]
+    assert losses[1] == pytest.approx(losses[0], rel=0.03)

@@ -8,15 +8,22 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mnist_lab import publish, results, runner
+from mnist_lab import publish, results, runner, study
 from mnist_lab.data import DIGITS_NAME, DataCorrupt, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build
 from mnist_lab.recipe import ParameterError, read_parameters
-from mnist_lab.records import RecordError, load_records
+from mnist_lab.records import RecordError, is_publishable, load_records
 from mnist_lab.runtime import pick_device
 from mnist_lab.summary import facts
 
-EXPECTED = (runner.RunError, DataCorrupt, DataNotFound, ParameterError, RecordError)  # told in a sentence
+EXPECTED = (
+    runner.RunError,
+    study.StudyError,
+    DataCorrupt,
+    DataNotFound,
+    ParameterError,
+    RecordError,
+)  # told in a sentence
 STOPPED = "tracked files change all together or not at all, and what was executed is in runs/"
 
 
@@ -51,13 +58,33 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--quick", action="store_true", help="a quick look: 2 epochs of 3,000 images")
     run.add_argument("--step", type=int, action="append", metavar="N", help="only step N (may be repeated)")
-    run.add_argument(
-        "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
-        help='set a parameter of the notebooks, as in "-p EPOCHS 3"',
-    )  # fmt: skip
-    run.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train; cuda fails without a GPU")
-    run.add_argument("--data", type=Path, metavar="FOLDER", help="folder that holds MNIST/raw/; only read")
     run.set_defaults(command=run_steps)
+
+    many = commands.add_parser(
+        "study",
+        help="train a row of the results from many seeds",
+        description="Train a row of the results again from seeds 0 to N - 1, in parallel. Finished seeds are kept: "
+        "the same command goes on after an interruption. A study of a published row, with no parameter changed, is "
+        "published when it is complete. Any other stays in runs/.",
+    )
+    many.add_argument("row", help="3, or 3a for the rung on the way to it")
+    many.add_argument("--seeds", type=positive, default=10, metavar="N", help="how many (10)")
+    many.add_argument(
+        "--parallel", type=positive, metavar="N",
+        help=f"so many at a time: processes on a CPU (its cores), or networks in one stack on a GPU ({study.TOGETHER})",
+    )  # fmt: skip
+    many.add_argument("--out", type=Path, metavar="FOLDER", help="where to keep the records (runs/study/ROW)")
+    many.set_defaults(command=run_study)
+
+    for trains in (run, many):
+        trains.add_argument(
+            "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
+            help='set a parameter of the notebooks, as in "-p EPOCHS 3"',
+        )  # fmt: skip
+        trains.add_argument(
+            "--device", choices=("auto", "cpu", "cuda"), help="where to train; cuda fails without a GPU"
+        )
+        trains.add_argument("--data", type=Path, metavar="FOLDER", help="folder that holds MNIST/raw/; only read")
 
     for name, command, about in [
         ("results", print_results, "print the tracked results"),
@@ -99,9 +126,41 @@ def run_steps(options: argparse.Namespace) -> int:
     return 0
 
 
+def run_study(options: argparse.Namespace) -> int:
+    """Train a row's recipe from many seeds, print what came out, and publish it if it may be."""
+    like = [record for record in load_records(publish.RECORDS) if record.row == options.row]
+    if not like:
+        rows = dict.fromkeys(record.row for record in load_records(publish.RECORDS))
+        raise runner.RunError(f"there is no row {options.row!r} in the results, only {', '.join(rows)}")
+    overrides = read_overrides(options)
+    overrides |= find_data(options.data, overrides)
+    published = {name.upper(): value for name, value in {**like[0].recipe, **like[0].settings}.items()}
+    recipe, settings = read_parameters(published | {"THREADS": 1} | overrides)
+    plan = study.Plan(options.row, like[0].change, recipe, settings, range(options.seeds))
+    if settings.device == "cuda":
+        check_cuda()
+    with runner.only_run(runner.RUNS):
+        folder = options.out or runner.RUNS / "study" / options.row
+        records = study.conduct(plan, folder, options.parallel)
+        print(f"\n{results.text_table(results.summarise(records))}\n\nrecords: {os.path.relpath(folder)}/")
+        if overrides.keys() - {"DEVICE"} or not all(is_publishable(record) for record in records):
+            print("not published, since parameters were changed or it was not a full run on MNIST")
+        else:
+            replaced = publish.publish_study(records)
+            print(f"published {len(replaced)} files: README.md shows all seeds")
+    return 0
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
+    return int(text)
+
+
 def read_overrides(options: argparse.Namespace) -> dict[str, object]:
     """Collect what --quick, --device and -p change; the last one wins."""
-    overrides: dict[str, object] = dict(runner.QUICK) if options.quick else {}
+    overrides: dict[str, object] = dict(runner.QUICK) if getattr(options, "quick", False) else {}
     if options.device:
         overrides["DEVICE"] = options.device
     for name, text in options.parameter:

@@ -27,7 +27,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 def plain_block(c_in: int, c_out: int) -> nn.Sequential:
     """3x3 convolution with bias -> ReLU."""
-    return nn.Sequential(nn.Conv2d(c_in, c_out, 3), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(c_in, c_out, 3), nn.ReLU(inplace=True))
 
 
 def stem(channels: int) -> nn.Sequential:
@@ -36,7 +36,9 @@ def stem(channels: int) -> nn.Sequential:
     Pooling first gives the same result as pooling last, since norm (without scale) and ReLU keep the
     order of values, and leaves them a quarter of the work.
     """
-    return nn.Sequential(nn.Conv2d(1, channels, 5, bias=False), nn.MaxPool2d(2), BatchNorm(channels), nn.ReLU())
+    return nn.Sequential(
+        nn.Conv2d(1, channels, 5, bias=False), nn.MaxPool2d(2), BatchNorm(channels), nn.ReLU(inplace=True)
+    )
 
 
 def separable_block(c_in: int, c_out: int) -> nn.Sequential:
@@ -49,7 +51,7 @@ def separable_block(c_in: int, c_out: int) -> nn.Sequential:
         nn.Conv2d(c_in, c_in, 3, groups=c_in, bias=False),
         nn.Conv2d(c_in, c_out, 1, bias=False),
         BatchNorm(c_out),
-        nn.ReLU(),
+        nn.ReLU(inplace=True),
     )
 
 

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
@@ -14,8 +15,8 @@ from nbformat import NotebookNode
 
 from mnist_lab.plots import ladder
 from mnist_lab.readme import render
-from mnist_lab.records import Record, in_order, is_publishable, load_records
-from mnist_lab.runner import NOTEBOOKS, RunError, Step, code_cells, faults
+from mnist_lab.records import Record, in_order, is_publishable, load_records, save
+from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step, code_cells, faults
 from mnist_lab.runtime import ROOT
 
 RECORDS = NOTEBOOKS / "records"
@@ -55,6 +56,23 @@ def publish(folder: Path, steps: list[Step]) -> list[Path]:
     return list(sources)
 
 
+def publish_study(records: list[Record]) -> list[Path]:
+    """Track ``records``, further seeds of a published row, and write README and the ladder anew: all, or nothing.
+
+    A seed that is tracked already stays. Returns the files replaced; raises RunError.
+    """
+    tracked = {record.file_name: record for record in load_records(RECORDS)}
+    new = {record.file_name: record for record in records if record.file_name not in tracked}
+    try:
+        with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
+            sources = {RECORDS / name: save(record, Path(scratch)) for name, record in new.items()}
+            sources |= prepare_overview(in_order([*tracked.values(), *new.values()]), Path(scratch))
+            replace_together(sources)
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
+    return list(sources)
+
+
 def prepare(folder: Path, steps: list[Step]) -> dict[Path, Path]:
     """Check the run in ``folder`` and write into it what is to be tracked; returns target -> source."""
     records = load_records(folder)
@@ -68,11 +86,14 @@ def prepare(folder: Path, steps: list[Step]) -> dict[Path, Path]:
         nbformat.write(finalise(executed, step, own), clean)
         sources[step.path] = clean
     everything = in_order({record.file_name: record for record in [*load_records(RECORDS), *records]}.values())
-    draw_ladder(everything, folder / LADDER)
-    sources[IMAGES / LADDER] = folder / LADDER
-    (folder / README.name).write_text(render(README.read_text(), everything))
-    sources[README] = folder / README.name
-    return sources
+    return sources | prepare_overview(everything, folder)
+
+
+def prepare_overview(records: list[Record], folder: Path) -> dict[Path, Path]:
+    """Write into ``folder`` what shows all ``records``, the ladder and README; returns target -> source."""
+    draw_ladder(records, folder / LADDER)
+    (folder / README.name).write_text(render(README.read_text(), records))
+    return {IMAGES / LADDER: folder / LADDER, README: folder / README.name}
 
 
 def belongs_to(path: Path, step: Step) -> bool:

@@ -69,6 +69,16 @@ def environment(device: torch.device) -> dict[str, object]:
     }
 
 
+def available_memory() -> float | None:
+    """Return how much memory new processes may take, in GiB; None where the system does not say."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) / 2**20  # kibibytes
+    return None
+
+
 def run_folder() -> Path:
     """Return the folder that a notebook writes records and figures to, and make it if need be.
 

@@ -1,0 +1,68 @@
+"""The usual way to feed a network, to compare with: a DataLoader that distorts image by image."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from mnist_lab.augment import Policy, albumentations_pipeline
+from mnist_lab.batches import MEAN, STD
+from mnist_lab.data import Split
+
+Transform = Callable[[object], Tensor]  # an image (28, 28) of uint8 -> (1, 28, 28) of float32, normalised
+
+
+class PerImage:
+    """A split as ``torch.utils.data`` takes it: image by image through a pipeline of transforms."""
+
+    def __init__(self, split: Split, transform: Transform):
+        self.images, self.labels, self.transform = split.images[:, 0].numpy(), split.labels.tolist(), transform
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(self.images[index]), self.labels[index]
+
+
+def albumentations_transform(policy: Policy, probability: float = 1.0) -> Transform:
+    """Return ``policy``, for that share of the images, and the normalisation as one writes them for albumentations."""
+    import albumentations as A
+    from albumentations.pytorch import ToTensorV2
+
+    distort = A.Compose(albumentations_pipeline(policy).transforms, p=probability)
+    pipeline = A.Compose([distort, A.Normalize(mean=(MEAN,), std=(STD,)), ToTensorV2()])
+    return lambda image: pipeline(image=image[:, :, None])["image"]
+
+
+def torchvision_transform(policy: Policy) -> Transform:
+    """Return ``policy`` and the normalisation as one writes them for torchvision."""
+    from torchvision.transforms import InterpolationMode, v2
+
+    return v2.Compose(
+        [
+            v2.ToImage(),
+            v2.RandomAffine(
+                policy.rotation,
+                translate=(policy.shift / 28, policy.shift / 28),
+                scale=(1 - policy.scale, 1 + policy.scale),
+                shear=policy.shear,
+                interpolation=InterpolationMode.BILINEAR,
+            ),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize((MEAN,), (STD,)),
+        ]
+    )
+
+
+def loader(split: Split, batch_size: int, transform: Transform, workers: int) -> DataLoader:
+    """Return shuffled batches of ``split``, prepared by so many worker processes; 0 is none but the main one."""
+    return DataLoader(
+        PerImage(split, transform),
+        batch_size,
+        shuffle=True,
+        drop_last=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+    )

@@ -1,4 +1,4 @@
-"""The command line: run the steps, print results, list the networks."""
+"""The command line: run the steps, print results, list the networks, write the README's tables and the workbook."""
 
 import argparse
 import ast
@@ -8,7 +8,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from mnist_lab import publish, results, runner
+from mnist_lab import publish, results, runner, workbook
 from mnist_lab.data import DIGITS_NAME, DataCorrupt, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build
 from mnist_lab.recipe import ParameterError, read_parameters
@@ -68,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
     tables = commands.add_parser("readme", help="write the tables in README.md anew from the tracked records")
     tables.set_defaults(command=write_readme)
+    sheets = commands.add_parser("workbook", help="write RF_calculations.xlsx anew from the networks and the steps")
+    sheets.set_defaults(command=write_workbook)
     return top
 
 
@@ -175,4 +177,11 @@ def print_models(options: argparse.Namespace) -> int:
             f"{model.name:<14}{model.trainable:>11,}{model.deployed:>10,}{model.multiply_accumulates:>22,}"
             f"{model.receptive_field:>17}"
         )
+    return 0
+
+
+def write_workbook(options: argparse.Namespace) -> int:
+    """Write the workbook of receptive fields, as after a change of a network or of the steps that use it."""
+    workbook.write_workbook(workbook.WORKBOOK, runner.find_steps())
+    print(f"written: {os.path.relpath(workbook.WORKBOOK)}")
     return 0

@@ -10,8 +10,9 @@ from mnist_lab.runtime import ROOT
 
 PACKAGE = Path(mnist_lab.__file__).parent
 LAYERS = (
-    "runtime", "data", "batches", "augment", "models", "receptive_field", "summary", "training", "recipe", "experiment",
-    "records", "results", "plots", "readme", "runner", "publish", "cli",
+    "runtime", "data", "batches", "augment", "models", "receptive_field", "input_gradient", "summary", "training",
+    "recipe", "experiment", "records", "results", "plots", "readme", "runner", "field_sheet",
+    "workbook", "publish", "cli",
 )  # fmt: skip
 
 

@@ -52,8 +52,7 @@ COLUMNS = (
     ),
     Column("moving", "pixels that move it, measured", 13),
 )  # fmt: skip
-PLACE = {column.symbol: place for place, column in enumerate(COLUMNS)}  # counted from 0
-LETTER = {symbol: xl_col_to_name(place) for symbol, place in PLACE.items()}
+LETTER = {column.symbol: xl_col_to_name(place) for place, column in enumerate(COLUMNS)}
 START = {"type": "image", "c_out": 1, "j_out": 1, "r_out": 1, "first": 0}  # what the image's row says, besides its size
 
 FORMATS = {
@@ -160,19 +159,14 @@ def write_table(
     for line, row in enumerate(rows, IMAGE + 1):
         shown = values(row, image) | ({"moving": moving[line - IMAGE - 1]} if moving else {})
         for place, column in enumerate(columns):
-            value = shown[column.symbol]
             text = formula(column, row, line, blanks=not moving)
-            style = "whole" if column.symbol in ("params", "MACs") else "formula"
             if text:
-                sheet.write_formula(line, place, text, formats[style], value)
-            elif column.symbol == "moving":
-                sheet.write(line, place, value, formats["measured"])
-            elif column.symbol == "#":
-                sheet.write(line, place, value, formats["formula"])
-            elif row.kind:
-                sheet.write(line, place, value, formats["typed"])
+                style = "whole" if column.symbol in ("params", "MACs") else "formula"
+                sheet.write_formula(line, place, text, formats[style], shown[column.symbol])
             else:
-                sheet.write_blank(line, place, None, formats["typed"])
+                style = {"#": "formula", "moving": "measured"}.get(column.symbol, "typed")
+                blank = style == "typed" and not row.kind
+                sheet.write(line, place, None if blank else shown[column.symbol], formats[style])
     total = total_line(rows)
     for place, column in enumerate(columns):
         sheet.write_blank(total, place, None, formats["total"])

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from mnist_lab.batches import normalise
 from mnist_lab.data import Split
 from mnist_lab.models import leaves
-from mnist_lab.receptive_field import LOOKING, Row
+from mnist_lab.receptive_field import LOOKING, Row, trace
 
 
 def measure_fields(model: nn.Sequential, size: int = 28) -> list[tuple[int, int]]:
@@ -17,8 +17,10 @@ def measure_fields(model: nn.Sequential, size: int = 28) -> list[tuple[int, int]
     The gradient is taken through a linear twin with the same geometry in which every weight is 1, a maximum is a
     sum, and norms, activations and dropout are left out. All its terms are positive, so none cancel: a pixel's
     gradient is 0 exactly if no path leads from it to the unit, whatever weights and image may be. In the network
-    itself a ReLU, a maximum or a weight of 0 can close a path, and one image would show too little.
+    itself a ReLU, a maximum or a weight of 0 can close a path, and one image would show too little. Raises
+    ValueError for what :func:`trace` refuses.
     """
+    trace(model, size)
     image = torch.zeros(1, 1, size, size, dtype=torch.double, requires_grad=True)  # double: sums stay exact for longer
     maps, fields = image, []
     for layer in leaves(model):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import xlsxwriter
 from torch import nn
+from xlsxwriter.exceptions import XlsxWriterException
 from xlsxwriter.worksheet import Worksheet
 
 from mnist_lab.field_sheet import (
@@ -17,7 +18,6 @@ from mnist_lab.field_sheet import (
     IMAGE,
     LETTER,
     OVERVIEW,
-    PLACE,
     Formats,
     set_up_page,
     total_line,
@@ -62,13 +62,16 @@ DOI = "https://doi.org/10.23915/distill.00021"
 
 
 def write_workbook(path: Path, steps: Sequence[Step]) -> None:
-    """Write the workbook to ``path``, whole or not at all; raises RunError if that fails."""
+    """Write the workbook to ``path``, whole or not at all.
+
+    Raises RunError if a network cannot be traced, has a name that no sheet can have, or the file cannot be written.
+    """
     new = path.with_name(f".{path.name}.new")
     try:
         new.write_bytes(make_workbook(steps))
         new.replace(path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+    except (OSError, ValueError, XlsxWriterException) as error:
+        raise RunError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
     finally:
         with contextlib.suppress(OSError):
             new.unlink()
@@ -83,7 +86,8 @@ def make_workbook(steps: Sequence[Step]) -> bytes:
         overview = book.add_worksheet(OVERVIEW)
         networks = {name: build(name) for name in MODELS}
         traces = {name: trace(network, SIZE) for name, network in networks.items()}
-        write_overview(overview, formats, traces, steps)
+        users = {step.number: step.defaults().get("MODEL") for step in steps}
+        write_overview(overview, formats, traces, users)
         for name, network in networks.items():
             write_network(book.add_worksheet(name), formats, name, traces[name], measure_fields(network, SIZE))
         write_design(book, formats)
@@ -91,9 +95,12 @@ def make_workbook(steps: Sequence[Step]) -> bytes:
 
 
 def write_overview(
-    sheet: Worksheet, formats: Formats, traces: Mapping[str, Sequence[Row]], steps: Sequence[Step]
+    sheet: Worksheet, formats: Formats, traces: Mapping[str, Sequence[Row]], users: Mapping[int, str]
 ) -> None:
-    """Write a line per network, taken from its sheet by formulas, and how to read the sheets."""
+    """Write a line per network, taken from its sheet by formulas, and how to read the sheets.
+
+    ``users`` says which model each step uses.
+    """
     sheet.write(0, 0, "Receptive fields", formats["title"])
     sheet.write(1, 0, "What one unit of each layer sees of the image, and what the layer costs. A sheet per network.")
     heads = {
@@ -107,11 +114,10 @@ def write_overview(
     sheet.freeze_panes(4, 1)
     for line, (name, rows) in enumerate(traces.items(), 4):
         total = total_line(rows)
-        users = [str(step.number) for step in steps if step.defaults()["MODEL"] == name]
         sheet.write_url(line, 0, f"internal:'{name}'!A1", formats["link"], name)
         sheet.write(line, 1, about(name), formats["text"])
         sheet.set_row(line, height(about(name), 62))
-        sheet.write(line, 2, ", ".join(users) or "–", formats["figure"])
+        sheet.write(line, 2, ", ".join(str(step) for step in users if users[step] == name) or "–", formats["figure"])
         figures = [
             (f"{LETTER['params']}{total + 1}", sum(row.parameters for row in rows)),
             (f"{LETTER['MACs']}{total + 1}", sum(row.multiply_accumulates for row in rows)),
@@ -165,26 +171,31 @@ def write_design(book: xlsxwriter.Workbook, formats: Formats) -> None:
     )
     write_table(sheet, formats, rows, SIZE)
     total = total_line(rows)
-    first, kernel, charted = IMAGE + 2, LETTER["k"], LETTER["moving"]  # a column that is free here
+    first, kernel = IMAGE + 2, LETTER["k"]
     for symbol, (least, text) in TYPED.items():
         rule = {"validate": "integer", "criteria": ">=", "value": least, "input_title": symbol, "input_message": text}
         rule |= {"error_title": symbol, "error_message": f"A whole number, at least {least}, or nothing. {text}"}
         sheet.data_validation(f"{LETTER[symbol]}{first}:{LETTER[symbol]}{total}", rule)
-    for symbol in ("c_out", "n_out"):
-        sheet.data_validation(
-            IMAGE, PLACE[symbol], IMAGE, PLACE[symbol], {"validate": "integer", "criteria": ">=", "value": 1}
-        )
+    for symbol in ("c_out", "n_out"):  # of the image
+        sheet.data_validation(f"{LETTER[symbol]}{IMAGE + 1}", {"validate": "integer", "criteria": ">=", "value": 1})
     table = f"A{first}:{LETTER['seen']}{total}"
     blank = {"type": "formula", "criteria": f'=${kernel}{first}=""', "format": formats["pale"], "stop_if_true": True}
     sheet.conditional_format(table, blank)
     sizes = f"{LETTER['n_out']}{first}:{LETTER['n_out']}{total}"
     sheet.conditional_format(sizes, {"type": "cell", "criteria": "<", "value": 1, "format": formats["wrong"]})
-    sheet.write(f"{charted}{IMAGE}", "charted", formats["pale"])
-    for line, row in enumerate(rows, first):
-        text = f'=IF({kernel}{line}="","",{LETTER["r_out"]}{line})'
-        sheet.write_formula(f"{charted}{line}", text, formats["pale"], row.field_out if row.kind else "")
     lowest = f'=IF(MIN({sizes})<1,"A kernel is larger than what comes in.","")'
     sheet.write_formula(f"{LETTER['n_out']}3", lowest, formats["warning"], "")
+    write_chart(book, sheet, formats, rows)
+
+
+def write_chart(book: xlsxwriter.Workbook, sheet: Worksheet, formats: Formats, rows: Sequence[Row]) -> None:
+    """Draw the fields of the rows that have a kernel, from a column of their own beside the table."""
+    first, total = IMAGE + 2, total_line(rows)
+    charted = LETTER["moving"]  # free on this sheet
+    sheet.write(f"{charted}{IMAGE}", "charted", formats["pale"])
+    for line, row in enumerate(rows, first):
+        text = f'=IF({LETTER["k"]}{line}="","",{LETTER["r_out"]}{line})'
+        sheet.write_formula(f"{charted}{line}", text, formats["pale"], row.field_out if row.kind else "")
     chart = book.add_chart({"type": "column"})
     columns = {"values": f"='{DESIGN}'!${charted}${first}:${charted}${total}", "fill": {"color": "#1F3864"}, "gap": 60}
     columns["categories"] = f"='{DESIGN}'!$B${first}:$B${total}"

@@ -60,6 +60,11 @@ def test_closed_paths_hide_nothing():
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
+def test_what_cannot_be_traced_cannot_be_measured():
+    with pytest.raises(ValueError, match="cannot trace AdaptiveMaxPool2d"):
+        measure_fields(nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveMaxPool2d(1)))
+
+
 def test_the_effective_field_of_a_linear_network_is_its_kernel(few):
     kernel = torch.tensor([[1.0, -2, 1], [0, 4, 0], [1, 0, -1]])
     network = nn.Sequential(nn.Conv2d(1, 1, 3, bias=False))

@@ -254,3 +254,18 @@ def test_a_file_that_cannot_be_written_is_told_and_the_old_one_stays(monkeypatch
     assert list(tmp_path.iterdir()) == [path]
     with pytest.raises(RunError, match="cannot write"):
         workbook.write_workbook(tmp_path / "nowhere" / path.name, STEPS)
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "message"),
+    [
+        ("Branched", lambda: nn.ModuleList(), "cannot trace ModuleList"),
+        ("a name of more than thirty-one letters", Cell, "31"),
+        ("Overview", Cell, "already in use"),
+    ],
+)
+def test_a_network_that_cannot_have_a_sheet_is_told(monkeypatch, tmp_path, name, network, message):
+    monkeypatch.setitem(MODELS, name, network)
+    with pytest.raises(RunError, match=message):
+        workbook.write_workbook(tmp_path / "RF_calculations.xlsx", STEPS)
+    assert list(tmp_path.iterdir()) == []

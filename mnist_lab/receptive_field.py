@@ -34,7 +34,7 @@ class Row:
     channels_in: int
     channels_out: int
     groups: int  # of a convolution; 0 for a pooling, which has no weights
-    offsets: int  # parameters per outgoing channel besides the weights: the bias, and those of norms that follow
+    per_channel: int  # parameters per outgoing channel besides the weights: the bias, and those of norms that follow
     covers_all: bool  # whether the kernel is as large as whatever comes in, as a linear layer's is
     jump_in: int  # distance between neighbouring units below the layer
     jump_out: int  # ... and above it
@@ -89,8 +89,8 @@ def trace(model: nn.Sequential, size: int = 28) -> list[Row]:
                 elif own := count_parameters(layer):
                     if not rows:
                         raise ValueError(f"cannot trace {layer}: it has parameters, but follows no convolution")
-                    offsets = rows[-1].offsets + own // channels
-                    rows[-1] = replace(rows[-1], parameters=rows[-1].parameters + own, offsets=offsets)
+                    per_channel = rows[-1].per_channel + own // channels
+                    rows[-1] = replace(rows[-1], parameters=rows[-1].parameters + own, per_channel=per_channel)
                 maps = out
     finally:
         for module, mode in training.items():
@@ -134,7 +134,7 @@ def _row(
         channels_in=shape_in[0],
         channels_out=shape_out[0],
         groups=getattr(layer, "groups", 1) if weighs else 0,
-        offsets=int(weighs and layer.bias is not None),
+        per_channel=int(weighs and layer.bias is not None),
         covers_all=isinstance(layer, (nn.Linear, nn.AdaptiveAvgPool2d)),
         jump_in=jump,
         jump_out=jump * stride,

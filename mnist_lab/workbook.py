@@ -222,7 +222,7 @@ def example() -> nn.Sequential:
 def pass_on(row: Row) -> Row:
     """Return the blank row after ``row``: a kernel of one unit, without weights."""
     return replace(
-        row, position=row.position + 1, kind="", kernel=1, stride=1, padding=0, dilation=1, groups=0, offsets=0,
+        row, position=row.position + 1, kind="", kernel=1, stride=1, padding=0, dilation=1, groups=0, per_channel=0,
         size_in=row.size_out, channels_in=row.channels_out, jump_in=row.jump_out, field_in=row.field_out,
         parameters=0, multiply_accumulates=0,
     )  # fmt: skip

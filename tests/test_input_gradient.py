@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from mnist_lab.data import Split
 from mnist_lab.input_gradient import effective_field, measure_fields, width_of
 from mnist_lab.models import MODELS, build
 from mnist_lab.receptive_field import Row, trace
@@ -80,6 +81,15 @@ def test_channels_do_not_cancel(few):
     network = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False))
     network[0].weight.data.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
     assert effective_field(network, few, trace(network)[-1])[14, 14] == 1
+
+
+def test_images_do_not_cancel():
+    network = nn.Sequential(nn.Conv2d(1, 2, 1, bias=False), nn.ReLU(), nn.Conv2d(2, 1, 1, bias=False))  # |x|
+    network[0].weight.data.copy_(torch.tensor([1.0, -1.0]).view(2, 1, 1, 1))
+    nn.init.ones_(network[2].weight)
+    black_and_white = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 1, 28, 28)
+    field = effective_field(network, Split(black_and_white, torch.tensor([0, 1])), trace(network)[-1])
+    assert field[14, 14] == 1
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -53,7 +53,7 @@ def test_what_a_layer_is_made_of():
     assert [row.layer for row in rows] == [
         "0 Conv2d", "4 AvgPool2d", "5 Conv2d", "6 AdaptiveAvgPool2d", "8 Linear",
     ]  # fmt: skip
-    assert [(row.groups, row.offsets, row.covers_all) for row in rows] == [
+    assert [(row.groups, row.per_channel, row.covers_all) for row in rows] == [
         (1, 2, False),  # a norm with scale and bias
         (0, 0, False),
         (4, 1, False),

@@ -141,6 +141,7 @@ def write_overview(
     sheet.write(line + 2, 0, "Blue numbers are typed in, black ones are formulas, grey ones measured.")
     sheet.write_url(line + 3, 0, DOI, formats["link"], SOURCE)
     set_up_page(sheet)
+    sheet.fit_to_pages(1, 1)
 
 
 def height(text: str, width: float) -> float:

@@ -20,7 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
 from mnist_lab.augment import Policy
-from mnist_lab.experiment import Run, assemble, load_data, train_together
+from mnist_lab.experiment import assemble, load_data, train_together
 from mnist_lab.models import build
 from mnist_lab.per_image import albumentations_transform, loader, torchvision_transform
 from mnist_lab.recipe import Recipe, Settings
@@ -36,7 +36,7 @@ MANY = 64  # seeds at once on a GPU
 WORKERS = (0, 2)  # processes of a DataLoader
 
 # A published recipe as it is usually run: its network, batch size, and a distortion for a quarter of the images.
-BASELINE, BASELINE_BATCH = "E3", 512
+BASELINE, BASELINE_BATCH = "SkeletonNet", 512
 BASELINE_POLICY, BASELINE_SHARE = Policy(rotation=7.0, shift=2, scale=0.05), 0.25
 
 # Which part of training an operator of PyTorch belongs to, by how its name begins.
@@ -85,8 +85,8 @@ def measure(recipe: Recipe, settings: Settings) -> Benchmark:
     """Measure everything; some eight minutes on two cores. Needs a recipe that distorts images."""
     device = pick_device(settings.device)
     held_out = replace(settings, score_on="held-out", train_limit=None)
-    run, memory = train_in_process(recipe, held_out)
-    epochs = epochs_to_target([epoch.test.accuracy for epoch in run.history])
+    history, seconds, memory = train_in_process(recipe, held_out)
+    epochs = epochs_to_target([epoch.test.accuracy for epoch in history])
     rate = matrix_rate()
     return Benchmark(
         recipe=asdict(recipe),
@@ -96,7 +96,7 @@ def measure(recipe: Recipe, settings: Settings) -> Benchmark:
         shares=time_shares(recipe, settings),
         two_processes=throughput(recipe, settings, 2),
         epochs_to_target=epochs,
-        seconds_to_target=None if epochs is None else run.seconds * epochs / len(run.history),
+        seconds_to_target=None if epochs is None else seconds * epochs / len(history),
         peak_memory=memory,
         gpu_run=time_runs(recipe, held_out, [0]) if device.type == "cuda" else None,
         gpu_many=time_runs(recipe, held_out, range(MANY)) if device.type == "cuda" else None,
@@ -178,8 +178,8 @@ def epochs_to_target(accuracies: list[float]) -> int | None:
     return reached if reached <= len(accuracies) else None
 
 
-def train_in_process(recipe: Recipe, settings: Settings) -> tuple[Run, float]:
-    """Train in a process of its own; return the run and the memory, in GiB, that it took at its peak."""
+def train_in_process(recipe: Recipe, settings: Settings) -> tuple[list[Epoch], float, float]:
+    """Train in a process of its own; return the history, the seconds, and the GiB of memory taken at the peak."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=train_alone, args=(recipe, settings, theirs), daemon=True)
@@ -193,9 +193,9 @@ def train_in_process(recipe: Recipe, settings: Settings) -> tuple[Run, float]:
 
 
 def train_alone(recipe: Recipe, settings: Settings, pipe: Connection) -> None:
-    """Train one seed; send every epoch, then the run and this process's peak memory in GiB."""
+    """Train one seed; send every epoch, then what :func:`train_in_process` returns."""
     (run,) = train_together(recipe, load_data(settings), settings, [settings.seed], on_epoch=pipe.send)
-    pipe.send((run, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+    pipe.send((run.history, run.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
 
 
 def throughput(recipe: Recipe, settings: Settings, processes: int, rounds: int = 3) -> float:

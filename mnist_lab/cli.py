@@ -1,20 +1,13 @@
-"""The command line: run the steps, print results, list the networks."""
+"""The command line: its commands and options, and how it ends."""
 
 import argparse
-import ast
-import json
-import os
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
-from mnist_lab import publish, results, runner, study
-from mnist_lab.data import DIGITS_NAME, DataCorrupt, DataNotFound, load_mnist
-from mnist_lab.models import MODELS, build
-from mnist_lab.recipe import ParameterError, read_parameters
-from mnist_lab.records import RecordError, is_publishable, load_records
-from mnist_lab.runtime import pick_device
-from mnist_lab.summary import facts
+from mnist_lab import commands, runner, study
+from mnist_lab.data import DataCorrupt, DataNotFound
+from mnist_lab.recipe import ParameterError
+from mnist_lab.records import RecordError
 
 EXPECTED = (
     runner.RunError,
@@ -46,10 +39,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Describe the commands and their options."""
-    top = argparse.ArgumentParser(prog="mnist-lab", description=__doc__)
-    commands = top.add_subparsers(required=True, metavar="command")
+    top = argparse.ArgumentParser(prog="mnist-lab", description="Train, measure and publish the steps of the series.")
+    verbs = top.add_subparsers(required=True, metavar="command")
 
-    run = commands.add_parser(
+    run = verbs.add_parser(
         "run",
         help="run the step notebooks and publish their results",
         description="Run the step notebooks in order. A run of all steps with their own parameters on MNIST is "
@@ -58,9 +51,9 @@ def parser() -> argparse.ArgumentParser:
     )
     run.add_argument("--quick", action="store_true", help="a quick look: 2 epochs of 3,000 images")
     run.add_argument("--step", type=int, action="append", metavar="N", help="only step N (may be repeated)")
-    run.set_defaults(command=run_steps)
+    run.set_defaults(command=commands.run_steps)
 
-    many = commands.add_parser(
+    many = verbs.add_parser(
         "study",
         help="train a row of the results from many seeds",
         description="Train a row of the results again from seeds 0 to N - 1, in parallel. Finished seeds are kept: "
@@ -74,81 +67,45 @@ def parser() -> argparse.ArgumentParser:
         help=f"so many at a time: processes on a CPU (its cores), or networks in one stack on a GPU ({study.TOGETHER})",
     )  # fmt: skip
     many.add_argument("--out", type=Path, metavar="FOLDER", help="where to keep the records (runs/study/ROW)")
-    many.set_defaults(command=run_study)
+    many.set_defaults(command=commands.run_study)
+
+    bench = verbs.add_parser(
+        "bench",
+        help="measure how fast step 3 trains here",
+        description="Measure how fast step 3 trains, against the usual ways to feed a network and against arithmetic "
+        "alone: some ten minutes, on a machine that does nothing else. The tracked benchmark, its figure and README "
+        "are written anew.",
+    )
+    bench.add_argument("--json", action="store_true", help="print JSON for scripts")
+    bench.set_defaults(command=commands.run_benchmark)
 
     for trains in (run, many):
         trains.add_argument(
             "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
             help='set a parameter of the notebooks, as in "-p EPOCHS 3"',
         )  # fmt: skip
+    for trains in (run, many, bench):
         trains.add_argument(
             "--device", choices=("auto", "cpu", "cuda"), help="where to train; cuda fails without a GPU"
         )
         trains.add_argument("--data", type=Path, metavar="FOLDER", help="folder that holds MNIST/raw/; only read")
 
     for name, command, about in [
-        ("results", print_results, "print the tracked results"),
-        ("models", print_models, "list the networks with their parameters, multiply-accumulates and receptive field"),
+        ("results", commands.print_results, "print the tracked results"),
+        (
+            "models",
+            commands.print_models,
+            "list the networks with their parameters, multiply-accumulates and receptive field",
+        ),
     ]:
-        sub = commands.add_parser(name, help=about, description=about)
+        sub = verbs.add_parser(name, help=about, description=about)
         sub.add_argument("--json", action="store_true", help="print JSON for scripts")
         sub.set_defaults(command=command)
-    tables = commands.add_parser("readme", help="write the tables in README.md anew from the tracked records")
-    tables.set_defaults(command=write_readme)
+    tables = verbs.add_parser("readme", help="write the tables in README.md anew from the tracked records")
+    tables.set_defaults(command=commands.write_readme)
+    sheets = verbs.add_parser("workbook", help="write RF_calculations.xlsx anew from the networks and the steps")
+    sheets.set_defaults(command=commands.write_workbook)
     return top
-
-
-def run_steps(options: argparse.Namespace) -> int:
-    """Run the chosen steps, print their results, and publish them if they may be."""
-    overrides = read_overrides(options)
-    all_steps = runner.find_steps()
-    unknown = set(options.step or []) - {step.number for step in all_steps}
-    if unknown:
-        raise runner.RunError(f"there is no step {', '.join(map(str, sorted(unknown)))}")
-    steps = [step for step in all_steps if not options.step or step.number in options.step]
-    for step in steps:
-        read_parameters({**step.defaults(), **overrides})
-    if overrides.get("DEVICE") == "cuda":
-        check_cuda()
-    with runner.only_run(runner.RUNS):
-        overrides |= find_data(options.data, overrides)
-        folder = runner.new_folder(runner.RUNS)
-        runner.run_steps(steps, overrides, folder)
-        records = load_records(folder)
-        print(f"\n{results.text_table(results.summarise(records))}\n")
-        print(f"executed notebooks, records and figures: {os.path.relpath(folder)}/")
-        reasons = publish.refusals(steps, overrides, records, all_steps)
-        if reasons:
-            print(f"not published, since {', and '.join(reasons)}")
-        else:
-            replaced = publish.publish(folder, steps)
-            print(f"published {len(replaced)} files: read notebooks/, or README.md for the overview")
-    return 0
-
-
-def run_study(options: argparse.Namespace) -> int:
-    """Train a row's recipe from many seeds, print what came out, and publish it if it may be."""
-    like = [record for record in load_records(publish.RECORDS) if record.row == options.row]
-    if not like:
-        rows = dict.fromkeys(record.row for record in load_records(publish.RECORDS))
-        raise runner.RunError(f"there is no row {options.row!r} in the results, only {', '.join(rows)}")
-    overrides = read_overrides(options)
-    overrides |= find_data(options.data, overrides)
-    published = {name.upper(): value for name, value in {**like[0].recipe, **like[0].settings}.items()}
-    recipe, settings = read_parameters(published | {"THREADS": 1} | overrides)
-    plan = study.Plan(options.row, like[0].change, recipe, settings, range(options.seeds))
-    if settings.device == "cuda":
-        check_cuda()
-    with runner.only_run(runner.RUNS):
-        folder = options.out or runner.RUNS / "study" / options.row
-        records = study.conduct(plan, folder, options.parallel)
-        print(f"\n{results.text_table(results.summarise(records))}\n\nrecords: {os.path.relpath(folder)}/")
-        if overrides.keys() - {"DEVICE"} or not all(is_publishable(record) for record in records):
-            print("not published, since parameters were changed or it was not a full run on MNIST")
-        else:
-            replaced = publish.publish_study(records)
-            print(f"published {len(replaced)} files: README.md shows all seeds")
-    return 0
 
 
 def positive(text: str) -> int:
@@ -156,82 +113,3 @@ def positive(text: str) -> int:
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above 0")
     return int(text)
-
-
-def read_overrides(options: argparse.Namespace) -> dict[str, object]:
-    """Collect what --quick, --device and -p change; the last one wins."""
-    overrides: dict[str, object] = dict(runner.QUICK) if getattr(options, "quick", False) else {}
-    if options.device:
-        overrides["DEVICE"] = options.device
-    for name, text in options.parameter:
-        try:
-            overrides[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):  # a word: papermill's -p has no quotes either
-            overrides[name] = text
-    return overrides
-
-
-def check_cuda() -> None:
-    """Raise RunError now rather than in a notebook if there is no CUDA GPU."""
-    try:
-        pick_device("cuda")
-    except RuntimeError as error:
-        raise runner.RunError(str(error)) from None
-
-
-def find_data(folder: Path | None, overrides: dict[str, object]) -> dict[str, object]:
-    """Make sure there are data to run on, and return which parameters that changes.
-
-    Without MNIST and without a way to get it, the embedded digits take its place, and that is said loudly. A
-    folder that was asked for by name is never replaced by something else.
-    """
-    given = folder or os.environ.get("MNIST_LAB_DATA")
-    if given:  # the kernels run in another folder: a relative path would mean another place there
-        os.environ["MNIST_LAB_DATA"] = str(Path(given).expanduser().resolve())
-    if overrides.get("DATA", "MNIST") != "MNIST":
-        return {}
-    try:
-        load_mnist()
-    except DataNotFound as error:
-        on_gpu = pick_device(overrides.get("DEVICE", "auto")).type == "cuda"  # its time is too dear for a sample
-        if given or "DATA" in overrides or on_gpu:
-            raise
-        line = "!" * 78
-        print(
-            f"{line}\n{error}.\n\nRunning on scikit-learn's 1,797 embedded digits instead: {DIGITS_NAME.upper()}.\n"
-            f"This shows that everything works; its numbers say nothing about MNIST.\n{line}",
-            flush=True,
-        )
-        return {"DATA": "digits"}
-    return {}
-
-
-def print_results(options: argparse.Namespace) -> int:
-    """Print the tracked results."""
-    records = load_records(publish.RECORDS)
-    if not records:
-        raise runner.RunError(f"no records in {publish.RECORDS}: run the steps first")
-    found = results.summarise(records)
-    print(json.dumps([asdict(result) for result in found], indent=1) if options.json else results.text_table(found))
-    return 0
-
-
-def write_readme(options: argparse.Namespace) -> int:
-    """Write README's generated blocks anew, as after a change of their layout."""
-    publish.write_readme()
-    return 0
-
-
-def print_models(options: argparse.Namespace) -> int:
-    """List the networks."""
-    found = [facts(build(name)) for name in MODELS]
-    if options.json:
-        print(json.dumps([asdict(model) for model in found], indent=1))
-        return 0
-    print(f"{'model':<14}{'parameters':>11}{'deployed':>10}{'multiply-accumulates':>22}{'receptive field':>17}")
-    for model in found:
-        print(
-            f"{model.name:<14}{model.trainable:>11,}{model.deployed:>10,}{model.multiply_accumulates:>22,}"
-            f"{model.receptive_field:>17}"
-        )
-    return 0

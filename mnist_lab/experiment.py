@@ -56,16 +56,18 @@ def load_data(settings: Settings) -> Dataset:
     return Dataset(data.name, train, test).to(pick_device(settings.device))
 
 
-def assemble(recipe: Recipe, data: Dataset, settings: Settings, seeds: Sequence[int]) -> Parts:
-    """Build the parts of a run of ``seeds``, which train as one stack if there are several.
+def initial_network(recipe: Recipe, settings: Settings, seed: int) -> nn.Sequential:
+    """Return the network that ``seed`` starts from; it is drawn on the CPU, the same for every device."""
+    make_repeatable(seed, settings.threads)
+    return build(recipe.model)
 
-    Weights are drawn on the CPU, the same for every device.
-    """
+
+def assemble(recipe: Recipe, data: Dataset, settings: Settings, seeds: Sequence[int]) -> Parts:
+    """Build the parts of a run of ``seeds``, which train as one stack if there are several."""
     device = pick_device(settings.device)
     networks, batches = [], []
     for seed in seeds:
-        make_repeatable(seed, settings.threads)
-        networks.append(build(recipe.model))
+        networks.append(initial_network(recipe, settings, seed))
         batches.append(ShuffledBatches(data.train, recipe.batch_size, seed=seed, augment=recipe.augment()))
     many = len(seeds) > 1
     model = (stack(networks) if many else networks[0]).to(device, memory_format=torch.channels_last)

@@ -7,16 +7,21 @@ import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
+from torch import Tensor, nn
 
 from mnist_lab.batches import Augment
 from mnist_lab.data import Split
+from mnist_lab.input_gradient import effective_field, width_of
+from mnist_lab.receptive_field import Row, nested_spans, trace
 from mnist_lab.records import Record
 from mnist_lab.results import TARGET
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # told apart by colour-blind readers too
 TARGET_COLOUR = "#555555"
 WORST_SHOWN = 30
+FIELD_IMAGES = 200  # more change an effective field by no visible shade
 
 
 def sample_grid(split: Split, title: str, rows: int = 5) -> Figure:
@@ -45,6 +50,48 @@ def augmentation_preview(split: Split, augment: Augment | None, title: str, rows
             axes[row][column].imshow(images[row, 0].cpu().numpy(), cmap="gray_r", vmin=0, vmax=1)
     axes[0][0].set_title("original", fontsize=9)
     axes[0][1].set_title("drawn anew each time", fontsize=9, loc="left")
+    return figure
+
+
+def nested_fields(rows: Sequence[Row], split: Split, title: str, columns: int = 6) -> Figure:
+    """Show on the first image what one unit of each layer sees, a panel per layer that sees more than the one below.
+
+    What lies outside is pale; thin squares are the fields of the layers before.
+    """
+    growing = [(row, span) for row, span in zip(rows, nested_spans(rows), strict=True) if row.field_out > row.field_in]
+    figure, axes = _image_grid(-(-len(growing) // columns), columns, title, width=1.55, height=1.85)
+    image = split.images[0, 0].cpu().float()
+    for index, (axis, (row, span)) in enumerate(zip(axes.flat, growing, strict=False)):
+        axis.imshow(image.numpy(), cmap="gray_r", vmin=0, vmax=255)
+        axis.imshow(
+            torch.ones_like(image).numpy(), cmap="gray", vmin=0, vmax=1, alpha=0.75 * (1 - _inside(span, image))
+        )
+        _outline(axis, (0, len(image) - 1), len(image), color="#bbbbbb", linewidth=0.6)
+        for _, before in growing[:index]:
+            _outline(axis, before, len(image), color=COLOURS[0], linewidth=0.6)
+        _outline(axis, span, len(image), color=COLOURS[1], linewidth=1.8)
+        axis.set_title(f"{row.layer}\nkernel {row.kernel}: {row.field_out} pixels", fontsize=8)
+    return figure
+
+
+def effective_fields(stages: Mapping[str, nn.Sequential], split: Split, title: str) -> Figure:
+    """Show what one unit can see beside how strongly each pixel moves it in the network at each stage.
+
+    Above, the last layer with more than one unit; below, the logits. Colours go up to each panel's strongest
+    pixel, the square is the theoretical field, and the titles give the central square that holds half of it all.
+    """
+    rows = trace(next(iter(stages.values())))
+    shown = [*[row for row in rows if row.size_out > 1][-1:], rows[-1]]
+    figure, axes = _image_grid(len(shown), len(stages) + 1, title, width=2.1, height=2.35)
+    for row, line in zip(shown, axes, strict=True):
+        unit = row.size_out // 2
+        fields = {f"{row.layer}: {row.field_out} pixels": _inside(row.span(unit), split.images[0, 0])}
+        fields |= {stage: effective_field(model, split.first(FIELD_IMAGES), row) for stage, model in stages.items()}
+        for axis, (stage, field) in zip(line, fields.items(), strict=True):
+            axis.imshow(field.numpy(), cmap="Blues", vmin=0, vmax=float(field.max()))
+            _outline(axis, row.span(unit), len(field), color=COLOURS[1], linewidth=1.2)
+            half = width_of(field, row.centre(unit), share=0.5)
+            axis.set_title(f"{stage}\n{f'half within {half} pixels' if half else 'nothing moves it'}", fontsize=9)
     return figure
 
 
@@ -101,6 +148,18 @@ def ladder(records: Sequence[Record], title: str) -> Figure:
     return figure
 
 
+def time_shares(shares: Mapping[str, float], title: str) -> Figure:
+    """Show parts of a whole as bars, the largest on top."""
+    figure = Figure(figsize=(8, 2.8), layout="constrained")
+    axis = figure.subplots()
+    parts = sorted(shares, key=shares.__getitem__)
+    bars = axis.barh(parts, [100 * shares[part] for part in parts], color=COLOURS[0])
+    axis.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=9)
+    axis.set(title=title, xlabel="share of the time, %")
+    _tidy(axis)
+    return figure
+
+
 def confusion(record: Record, title: str) -> Figure:
     """Show which digits are taken for which: the mistakes alone, since correct images would hide them."""
     counts = torch.zeros(10, 10, dtype=torch.int64)
@@ -130,8 +189,25 @@ def mistakes(record: Record, split: Split, title: str, columns: int = 10) -> Fig
     return figure
 
 
-def _image_grid(rows: int, columns: int, title: str, height: float = 0.95) -> tuple[Figure, list[list[Axes]]]:
-    figure = Figure(figsize=(0.95 * columns, height * rows + 0.4), layout="constrained")
+def _inside(span: tuple[int, int], image: Tensor) -> Tensor:
+    """Return (H, W): 1 in the square with the first and last pixel ``span``, 0 elsewhere."""
+    inside = torch.zeros(image.shape)
+    first, last = max(span[0], 0), span[1]
+    inside[first : last + 1, first : last + 1] = 1
+    return inside
+
+
+def _outline(axis: Axes, span: tuple[int, int], size: int, **style) -> None:
+    """Draw the part of the square ``span`` that lies in an image of ``size`` pixels."""
+    first, last = max(span[0], 0), min(span[1], size - 1)
+    side = last - first + 1
+    axis.add_patch(Rectangle((first - 0.5, first - 0.5), side, side, fill=False, clip_on=False, **style))
+
+
+def _image_grid(
+    rows: int, columns: int, title: str, width: float = 0.95, height: float = 0.95
+) -> tuple[Figure, list[list[Axes]]]:
+    figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis in axes.flat:

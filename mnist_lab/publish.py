@@ -1,19 +1,18 @@
 """From an executed run to tracked results: check everything, then replace all files together."""
 
-import contextlib
 import hashlib
 import json
 import os
-import shutil
-import signal
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import nbformat
 from nbformat import NotebookNode
 
-from mnist_lab.plots import ladder
+from mnist_lab.atomic import replace_together
+from mnist_lab.benchmark import Benchmark, load_benchmark, save_benchmark
+from mnist_lab.plots import ladder, time_shares
 from mnist_lab.readme import render
 from mnist_lab.records import Record, in_order, is_publishable, load_records, save
 from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step, code_cells, faults
@@ -22,7 +21,8 @@ from mnist_lab.runtime import ROOT
 RECORDS = NOTEBOOKS / "records"
 IMAGES = ROOT / "images"
 README = ROOT / "README.md"
-LADDER = "00_ladder.png"  # the one figure that spans the steps
+BENCHMARKS = NOTEBOOKS / "benchmarks"  # one file for each kind of device
+LADDER, SPEED = "00_ladder.png", "00_speed.png"  # the figures that belong to no single step
 
 
 def refusals(
@@ -50,7 +50,7 @@ def publish(folder: Path, steps: list[Step]) -> list[Path]:
     """
     try:
         sources = prepare(folder, steps)
-        replace_together(sources, obsolete(steps, sources))
+        replace_together(sources, obsolete(steps, sources, other_seeds(load_records(folder))))
     except (OSError, ValueError) as error:
         raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}; see {folder}") from error
     return list(sources)
@@ -73,6 +73,27 @@ def publish_study(records: list[Record]) -> list[Path]:
     return list(sources)
 
 
+def publish_benchmark(found: Benchmark) -> None:
+    """Track a benchmark, and write its figure and README anew. Raises RunError."""
+    with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
+        path = Path(scratch) / f"{found.environment['device_type']}.json"
+        save_benchmark(found, path)
+        picture = Path(scratch) / SPEED
+        time_shares(found.shares, "Where the time of a training epoch goes (one CPU thread)").savefig(picture)
+        text = Path(scratch) / README.name
+        others = [other for other in load_benchmarks() if other.environment["device_type"] != path.stem]
+        try:
+            text.write_text(render(README.read_text(), load_records(RECORDS), [*others, found]))
+            replace_together({BENCHMARKS / path.name: path, IMAGES / SPEED: picture, README: text})
+        except (OSError, ValueError) as error:
+            raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
+
+
+def load_benchmarks() -> list[Benchmark]:
+    """Read the tracked benchmarks."""
+    return [load_benchmark(path) for path in sorted(BENCHMARKS.glob("*.json"))]
+
+
 def prepare(folder: Path, steps: list[Step]) -> dict[Path, Path]:
     """Check the run in ``folder`` and write into it what is to be tracked; returns target -> source."""
     records = load_records(folder)
@@ -85,14 +106,24 @@ def prepare(folder: Path, steps: list[Step]) -> dict[Path, Path]:
         clean = folder / f"{step.path.stem}.published"
         nbformat.write(finalise(executed, step, own), clean)
         sources[step.path] = clean
-    everything = in_order({record.file_name: record for record in [*load_records(RECORDS), *records]}.values())
-    return sources | prepare_overview(everything, folder)
+    return sources | prepare_overview(in_order([*other_seeds(records), *records]), folder)
+
+
+def other_seeds(records: list[Record]) -> list[Record]:
+    """Return the tracked records that go on standing beside new ones: other seeds of the same recipes, other steps."""
+    new, recipes = {record.file_name for record in records}, {record.row: record.recipe for record in records}
+    steps = {record.step for record in records}
+    return [
+        record
+        for record in load_records(RECORDS)
+        if record.file_name not in new and (record.step not in steps or recipes.get(record.row) == record.recipe)
+    ]
 
 
 def prepare_overview(records: list[Record], folder: Path) -> dict[Path, Path]:
     """Write into ``folder`` what shows all ``records``, the ladder and README; returns target -> source."""
     draw_ladder(records, folder / LADDER)
-    (folder / README.name).write_text(render(README.read_text(), records))
+    (folder / README.name).write_text(render(README.read_text(), records, load_benchmarks()))
     return {IMAGES / LADDER: folder / LADDER, README: folder / README.name}
 
 
@@ -102,10 +133,13 @@ def belongs_to(path: Path, step: Step) -> bool:
     return path.match(f"{step.path.name[:2]}_*.png") or path.match(f"step-{step.number}*-seed-{seed}.json")
 
 
-def obsolete(steps: list[Step], sources: Mapping[Path, Path]) -> list[Path]:
-    """Return the tracked figures and records of ``steps`` that they no longer make."""
-    tracked = [*IMAGES.glob("*.png"), *RECORDS.glob("*.json")]
-    return [path for path in tracked if path not in sources and any(belongs_to(path, step) for step in steps)]
+def obsolete(steps: list[Step], sources: Mapping[Path, Path], kept: list[Record]) -> list[Path]:
+    """Return the tracked figures of ``steps`` that they no longer make, and the records that are not ``kept``."""
+    figures = [path for step in steps for path in IMAGES.glob(f"{step.path.name[:2]}_*.png")]
+    names = {record.file_name for record in kept}
+    return [path for path in figures if path not in sources] + [
+        path for path in RECORDS.glob("*.json") if path not in sources and path.name not in names
+    ]
 
 
 def draw_ladder(records: list[Record], path: Path) -> None:
@@ -131,7 +165,7 @@ def write_readme() -> None:
     """Write README's generated blocks anew from the tracked records, as after a change of their layout."""
     new = README.with_name(f".{README.name}.new")
     try:
-        new.write_text(render(README.read_text(), load_records(RECORDS)))
+        new.write_text(render(README.read_text(), load_records(RECORDS), load_benchmarks()))
         new.replace(README)
     except (OSError, ValueError) as error:
         raise RunError(f"cannot write {README}: {error}") from error
@@ -184,50 +218,3 @@ def fingerprint(notebook: NotebookNode) -> str:
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def replace_together(sources: Mapping[Path, Path], unwanted: Iterable[Path] = ()) -> None:
-    """Put every source in the place of its target and remove the unwanted files: all of it, or nothing.
-
-    All new files are written beside their targets first. Then they are swapped in, with Ctrl-C and SIGTERM
-    held back; if one cannot be, the old files return. Raises OSError.
-    """
-    new = {target: target.with_name(f".{target.name}.new") for target in sources}
-    old = {path: path.with_name(f".{path.name}.old") for path in [*sources, *unwanted]}
-    touched = []
-    try:
-        for target, source in sources.items():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, new[target])
-        with signals_held_back():
-            try:
-                for path in old:
-                    touched.append(path)
-                    if path.exists():
-                        path.replace(old[path])
-                    if path in new:
-                        new[path].replace(path)
-            except OSError:
-                for path in touched:
-                    if old[path].exists():
-                        old[path].replace(path)
-                raise
-    finally:
-        for leftover in [*new.values(), *old.values()]:
-            leftover.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def signals_held_back() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is done. (To mask them would not do: another thread gets them.)"""
-    waiting = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number in handlers:
-        signal.signal(number, lambda number, frame: waiting.append(number))
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-        for number in waiting:
-            signal.raise_signal(number)

@@ -4,27 +4,28 @@ import re
 from collections.abc import Sequence
 from itertools import groupby
 
+from mnist_lab.benchmark import EPOCH, MANY, Benchmark
 from mnist_lab.records import Record
 from mnist_lab.results import accuracy_interval, markdown_table, summarise
 
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin [^>]*-->\n)(?:.*?\n)??(<!-- (?P=name):end -->)", re.DOTALL)
 
 
-def render(text: str, records: Sequence[Record]) -> str:
+def render(text: str, records: Sequence[Record], benchmarks: Sequence[Benchmark]) -> str:
     """Return README ``text`` with every generated block written anew; the rest stays as it is.
 
-    Raises ValueError if a block that the records fill is missing or an unknown one is there.
+    Raises ValueError if a block that they fill is missing or an unknown one is there.
     """
-    blocks = make_blocks(records)
+    blocks = make_blocks(records, benchmarks)
     found = [match["name"] for match in BLOCK.finditer(text)]
     if sorted(found) != sorted(blocks):
         raise ValueError(f"README.md has the generated blocks {found}, but the records fill {sorted(blocks)}")
     return BLOCK.sub(lambda match: f"{match[1]}{blocks[match['name']]}\n{match[3]}", text)
 
 
-def make_blocks(records: Sequence[Record]) -> dict[str, str]:
-    """Return the text of each block: "results", and "step-N" for every step."""
-    blocks = {"results": markdown_table(summarise(records))}
+def make_blocks(records: Sequence[Record], benchmarks: Sequence[Benchmark]) -> dict[str, str]:
+    """Return the text of each block: "results", "benchmark", and "step-N" for every step."""
+    blocks = {"results": markdown_table(summarise(records)), "benchmark": benchmark_block(benchmarks)}
     for step, group in groupby(records, key=lambda record: record.step):
         blocks[f"step-{step}"] = step_line(list(group))
     return blocks
@@ -42,4 +43,47 @@ def step_line(records: Sequence[Record]) -> str:
         f"**Result:** {100 * final.accuracy:.2f} % after {epochs} epochs with seed {final.seed}{rungs}; "
         f"{wrong} of {count:,} test images misread, 95 % Wilson interval {100 * low:.2f} – {100 * high:.2f} %; "
         f"{final.model['trainable']:,} parameters."
+    )
+
+
+def benchmark_block(benchmarks: Sequence[Benchmark]) -> str:
+    """Return a table of the ways to train and a sentence on everything else, for each device."""
+    return "\n\n".join(f"{ways_table(found)}\n\n{benchmark_line(found)}" for found in benchmarks)
+
+
+def ways_table(found: Benchmark) -> str:
+    """Return the ways to train as a Markdown table."""
+    lines = [
+        "| images are fed as | network | batch | threads | s/epoch | ratio |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for way in found.ways:
+        lines.append(
+            f"| {way['name']} | {way['model']} | {way['batch_size']} | {way['threads']} | "
+            f"{way['seconds_per_epoch']:.1f} | {way['ratio']:.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def benchmark_line(found: Benchmark) -> str:
+    """Return in words what is not in the table."""
+    one = min((way for way in found.ways if way["threads"] == 1), default=None, key=lambda way: way["ratio"])
+    floor = f"The multiply-accumulates of an epoch alone would take one thread {found.floor:.1f} s"
+    if one is not None:
+        floor += f"; it takes {one['seconds_per_epoch'] / found.floor:.1f} times as long"
+    reached = "The held-out accuracy does not stay at 99.4 %"
+    if found.epochs_to_target is not None:
+        reached = (
+            f"The held-out accuracy stays at or above 99.4 % from epoch {found.epochs_to_target} on, "
+            f"after {found.seconds_to_target:.0f} s"
+        )
+    gpu = "GPU: not measured"
+    if found.gpu_run is not None and found.gpu_many is not None:
+        gpu = f"A whole run takes {found.gpu_run:.2f} s after a warm-up, {MANY} seeds at once {found.gpu_many:.1f} s"
+    device, torch = found.environment["device"], found.environment["packages"]["torch"]
+    return (
+        f"Seconds are for {EPOCH:,} images, augmentation and optimizer included, evaluation not; medians of rounds in "
+        f"which all ways take turns, and ratios to the first way within a round. {floor}. Two processes of one thread "
+        f"train {found.two_processes:.2f} times as many images per second as one. {reached}. One process takes "
+        f"{found.peak_memory:.2f} GiB at its peak. {gpu}. Device: {device}; torch {torch}."
     )

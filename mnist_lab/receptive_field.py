@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
-from mnist_lab.models import leaves
+from mnist_lab.models import count_parameters, leaves
 
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+LOOKING = (nn.Conv2d, nn.Linear, *POOLING)  # layers that get a row: they may look at several places at once
 PASSING = (  # layers that look at one place at a time
     nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten,
     nn.LogSoftmax,
@@ -22,7 +23,8 @@ PASSING = (  # layers that look at one place at a time
 class Row:
     """One layer that moves or grows the field; lengths in pixels of the image unless said otherwise."""
 
-    layer: str  # its position, as in "3 Conv2d"
+    position: int  # among models.leaves, from 0
+    kind: str  # as in "Conv2d"
     kernel: int  # units of the layer below
     stride: int
     padding: int
@@ -31,6 +33,9 @@ class Row:
     size_out: int
     channels_in: int
     channels_out: int
+    groups: int  # of a convolution; 0 for a pooling, which has no weights
+    per_channel: int  # parameters per outgoing channel besides the weights: the bias, and those of norms that follow
+    covers_all: bool  # whether the kernel is as large as whatever comes in, as a linear layer's is
     jump_in: int  # distance between neighbouring units below the layer
     jump_out: int  # ... and above it
     field_in: int  # receptive field of a unit below the layer
@@ -39,19 +44,35 @@ class Row:
     parameters: int  # of the layer and of the norm that follows it
     multiply_accumulates: int  # for one image
 
+    @property
+    def layer(self) -> str:
+        """Position and kind, as in "3 Conv2d"."""
+        return f"{self.position} {self.kind}"
+
+    def centre(self, unit: int) -> float:
+        """Return the middle of what ``unit`` sees, counted along one side."""
+        return self.start + unit * self.jump_out
+
+    def span(self, unit: int) -> tuple[int, int]:
+        """Return the first and the last pixel that ``unit`` sees, counted along one side; padding lies outside."""
+        first = round(self.centre(unit) - (self.field_out - 1) / 2)
+        return first, first + self.field_out - 1
+
 
 def trace(model: nn.Sequential, size: int = 28) -> list[Row]:
     """Follow one blank image (1, 1, size, size) through ``model``: a row per convolution, pooling and linear layer.
 
     The model, its norms' statistics and the random number generators are left as they were. Raises
     ValueError for what the recurrence does not cover: branches and other layers, kernels that are not square,
-    padding by name.
+    padding by name or with something else than a constant, sizes rounded up.
     """
-    if not isinstance(model, nn.Sequential):
-        raise ValueError(f"cannot trace {type(model).__name__}: only nested nn.Sequential is a single path")
+    containers = [module for module in model.modules() if isinstance(module, nn.Sequential)]
+    for module in containers if model in containers else [model]:
+        if type(module).forward is not nn.Sequential.forward:
+            raise ValueError(f"cannot trace {type(module).__name__}: only nested nn.Sequential is a single path")
     rows: list[Row] = []
     training = {module: module.training for module in model.modules()}
-    device = next(model.parameters()).device
+    device = next((parameter.device for parameter in model.parameters()), None)
     try:
         model.eval()
         with torch.no_grad():
@@ -59,15 +80,17 @@ def trace(model: nn.Sequential, size: int = 28) -> list[Row]:
             channels, side = 1, size  # of the last maps, remembered across a flattening
             for position, layer in enumerate(leaves(model)):
                 out = layer(maps)
-                if isinstance(layer, (nn.Conv2d, nn.Linear, *POOLING)):
+                if isinstance(layer, LOOKING):
                     shape_out = (out.shape[1], out.shape[-1] if out.dim() == 4 else 1)
-                    rows.append(_row(f"{position} {type(layer).__name__}", layer, (channels, side), shape_out, rows))
+                    rows.append(_row(position, layer, (channels, side), shape_out, rows))
                     channels, side = shape_out
                 elif not isinstance(layer, PASSING):
                     raise ValueError(f"cannot trace {type(layer).__name__}: its receptive field is not known here")
-                elif rows:
-                    own = sum(parameter.numel() for parameter in layer.parameters())
-                    rows[-1] = replace(rows[-1], parameters=rows[-1].parameters + own)
+                elif own := count_parameters(layer):
+                    if not rows:
+                        raise ValueError(f"cannot trace {layer}: it has parameters, but follows no convolution")
+                    per_channel = rows[-1].per_channel + own // channels
+                    rows[-1] = replace(rows[-1], parameters=rows[-1].parameters + own, per_channel=per_channel)
                 maps = out
     finally:
         for module, mode in training.items():
@@ -75,13 +98,33 @@ def trace(model: nn.Sequential, size: int = 28) -> list[Row]:
     return rows
 
 
-def _row(name: str, layer: nn.Module, shape_in: tuple[int, int], shape_out: tuple[int, int], below: list[Row]) -> Row:
+def nested_spans(rows: list[Row]) -> list[tuple[int, int]]:
+    """Return the pixels (first, last) seen by a chain of units, one per row, each in the middle of the next one's.
+
+    The chain ends in the middle of the last maps, and each span holds the one before it. An even kernel has two
+    middle units: the one nearer to the middle of the image is taken.
+    """
+    middle = (rows[0].size_in - 1) / 2
+    unit = rows[-1].size_out // 2
+    spans = [rows[-1].span(unit)]
+    for row, below in zip(rows[:0:-1], rows[-2::-1], strict=True):
+        first = unit * row.stride - row.padding
+        centres = {first + row.dilation * step for step in ((row.kernel - 1) // 2, row.kernel // 2)}
+        unit = min(sorted(centres), key=lambda unit, below=below: abs(below.centre(unit) - middle))
+        spans.append(below.span(unit))
+    return spans[::-1]
+
+
+def _row(
+    position: int, layer: nn.Module, shape_in: tuple[int, int], shape_out: tuple[int, int], below: list[Row]
+) -> Row:
     kernel, stride, padding, dilation = _geometry(layer, size_in=shape_in[1])
     jump, field, start = (below[-1].jump_out, below[-1].field_out, below[-1].start) if below else (1, 1, 0.0)
     reach = dilation * (kernel - 1)  # units below, from the first to the last that the kernel touches
-    weights = sum(parameter.numel() for parameter in layer.parameters())
+    weighs = hasattr(layer, "weight")
     return Row(
-        layer=name,
+        position=position,
+        kind=type(layer).__name__,
         kernel=kernel,
         stride=stride,
         padding=padding,
@@ -90,13 +133,16 @@ def _row(name: str, layer: nn.Module, shape_in: tuple[int, int], shape_out: tupl
         size_out=shape_out[1],
         channels_in=shape_in[0],
         channels_out=shape_out[0],
+        groups=getattr(layer, "groups", 1) if weighs else 0,
+        per_channel=int(weighs and layer.bias is not None),
+        covers_all=isinstance(layer, (nn.Linear, nn.AdaptiveAvgPool2d)),
         jump_in=jump,
         jump_out=jump * stride,
         field_in=field,
         field_out=field + reach * jump,
         start=start + (reach / 2 - padding) * jump,
-        parameters=weights,
-        multiply_accumulates=layer.weight.numel() * shape_out[1] ** 2 if hasattr(layer, "weight") else 0,
+        parameters=count_parameters(layer),
+        multiply_accumulates=layer.weight.numel() * shape_out[1] ** 2 if weighs else 0,
     )
 
 
@@ -108,6 +154,10 @@ def _geometry(layer: nn.Module, size_in: int) -> tuple[int, int, int, int]:
         if layer.output_size not in (1, (1, 1)):
             raise ValueError(f"cannot trace {layer}: only adaptive pooling to 1 x 1 has one kernel size")
         return size_in, 1, 0, 1
+    if getattr(layer, "ceil_mode", False):
+        raise ValueError(f"cannot trace {layer}: with ceil_mode its last unit lies partly outside")
+    if getattr(layer, "padding_mode", "zeros") != "zeros":
+        raise ValueError(f"cannot trace {layer}: only padding with zeros adds no pixels to what a unit sees")
     dilation = getattr(layer, "dilation", 1)  # average pooling has none
     return tuple(_square(value, layer) for value in (layer.kernel_size, layer.stride, layer.padding, dilation))
 

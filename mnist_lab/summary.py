@@ -54,13 +54,16 @@ def layer_table(model: nn.Module) -> str:
 
 def field_table(rows: list[Row]) -> str:
     """Return a trace as text, one line per layer."""
-    lines = [f"{'layer':<14}{'kernel':>7}{'stride':>7}{'out':>12}{'jump':>6}{'field':>7}{'parameters':>12}{'MACs':>10}"]
+    width = max(14, *(len(row.layer) + 1 for row in rows))
+    lines = [
+        f"{'layer':<{width}}{'kernel':>7}{'stride':>7}{'out':>12}{'jump':>6}{'field':>7}{'parameters':>12}{'MACs':>10}"
+    ]
     for row in rows:
         out = f"{row.channels_out}x{row.size_out}x{row.size_out}"
         lines.append(
-            f"{row.layer:<14}{row.kernel:>7}{row.stride:>7}{out:>12}{row.jump_out:>6}{row.field_out:>7}"
+            f"{row.layer:<{width}}{row.kernel:>7}{row.stride:>7}{out:>12}{row.jump_out:>6}{row.field_out:>7}"
             f"{row.parameters:>12,}{row.multiply_accumulates:>10,}"
         )
     parameters, products = sum(row.parameters for row in rows), sum(row.multiply_accumulates for row in rows)
-    lines.append(f"{'total':<53}{parameters:>12,}{products:>10,}")
+    lines.append(f"{'total':<{width + 39}}{parameters:>12,}{products:>10,}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mnist_lab import data
+from mnist_lab.benchmark import Benchmark
 from mnist_lab.data import Dataset, Split
 from mnist_lab.publish import RECORDS
 from mnist_lab.recipe import Recipe, Settings
@@ -38,7 +39,7 @@ def few() -> Split:
     return Split(images, torch.arange(103) % 10)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def recipe() -> Recipe:
     return Recipe(
         model="CompactNet",
@@ -57,7 +58,7 @@ def recipe() -> Recipe:
     )
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings() -> Settings:
     return Settings(seed=0, device="cpu", threads=1, data="digits", score_on="test", train_limit=300)
 
@@ -66,3 +67,27 @@ def settings() -> Settings:
 def published() -> Record:
     """The tracked record of step 3."""
     return load_record(RECORDS / "step-3-seed-0.json")
+
+
+@pytest.fixture
+def speed() -> Benchmark:
+    """A benchmark with numbers that one can check by eye."""
+    way = {"model": "CompactNet", "batch_size": 125}
+    return Benchmark(
+        recipe={"model": "CompactNet"},
+        ways=[
+            {"name": "whole batches in memory", **way, "threads": 2, "seconds_per_epoch": 10.0, "ratio": 1.0},
+            {"name": "whole batches in memory", **way, "threads": 1, "seconds_per_epoch": 15.0, "ratio": 1.5},
+            {"name": "image by image", **way, "threads": 2, "seconds_per_epoch": 40.0, "ratio": 4.0},
+        ],
+        floor=3.0,
+        matrix_rate=5e10,
+        shares={"convolution": 0.7, "everything else": 0.3},
+        two_processes=1.9,
+        epochs_to_target=5,
+        seconds_to_target=61.4,
+        peak_memory=0.8,
+        gpu_run=None,
+        gpu_many=None,
+        environment={"device": "a processor", "device_type": "cpu", "packages": {"torch": "2.15.0"}},
+    )

@@ -1,184 +1,55 @@
-import json
-import os
-
-import nbformat
 import pytest
-import torch
 
-from mnist_lab import cli, data, publish, runner
-from mnist_lab.models import MODELS
-from mnist_lab.records import load_records
-
-
-@pytest.fixture
-def runs(tmp_path, monkeypatch):
-    """An empty folder in place of ``runs/``; nothing tracked may change below it or beside it."""
-    monkeypatch.setattr(runner, "RUNS", tmp_path / "runs")
-    monkeypatch.setenv("MNIST_LAB_DATA", os.environ.get("MNIST_LAB_DATA", ""))  # what --data sets goes with the test
-    tracked = [*runner.NOTEBOOKS.rglob("*.*"), *publish.IMAGES.iterdir(), publish.README]
-    before = {path: path.read_bytes() for path in tracked if path.is_file()}
-    yield tmp_path / "runs"
-    assert all(path.read_bytes() == content for path, content in before.items())
-
-
-def refuse_to_load():
-    raise data.DataNotFound("MNIST is not in data and could not be downloaded (no network)")
-
-
-def test_all_three_notebooks_run_on_mnist(mnist, runs, capfd):
-    assert cli.main(["run", "-p", "EPOCHS", "1", "-p", "TRAIN_LIMIT", "1000"]) == 0
-    said = capfd.readouterr().out
-    folder = next(path for path in runs.iterdir() if path.is_dir())
-    assert [record.row for record in load_records(folder)] == ["1", "2a", "2", "3a", "3"]
-    assert all(record.data == "MNIST" for record in load_records(folder))
-    assert "[3/3] 03_augmentation_onecycle.ipynb" in said and "epoch  1/1" in said
-    assert "not published, since parameters were changed (EPOCHS, TRAIN_LIMIT)" in said
-    for step in runner.find_steps():
-        executed = nbformat.read(folder / step.path.name, as_version=4)
-        assert not any(out.get("name") == "stderr" for cell in executed.cells for out in cell.get("outputs", []))
-        names = {name for name in publish_figures(step)}
-        assert names <= {path.name for path in folder.iterdir()}
-
-
-def publish_figures(step) -> list[str]:
-    files = nbformat.read(step.path, as_version=4).metadata.mnist_lab["files"]
-    return [name for name in files if name.endswith(".png")]
-
-
-def test_without_mnist_and_network_the_digits_take_its_place_loudly(runs, capfd, monkeypatch):
-    monkeypatch.delenv("MNIST_LAB_DATA")
-    monkeypatch.setattr(cli, "load_mnist", refuse_to_load)
-    assert cli.main(["run", "--quick", "-p", "EPOCHS", "1"]) == 0
-    said = capfd.readouterr().out
-    assert "RUNNING ON" in said.upper() and "DIGITS SAMPLE, NOT MNIST" in said
-    assert said.count("digits sample, not MNIST") >= 2  # the notebook's data line, and the table
-    assert "not published" in said
-    folder = next(path for path in runs.iterdir() if path.is_dir())
-    records = load_records(folder)
-    assert [record.row for record in records] == ["1", "2a", "2", "3a", "3"]
-    assert {record.data for record in records} == {"digits sample, not MNIST"}
-
-
-def test_a_folder_asked_for_by_name_is_never_replaced(runs, tmp_path, capsys):
-    assert cli.main(["run", "--data", str(tmp_path)]) == 1
-    assert f"no MNIST in {tmp_path}" in capsys.readouterr().err
-
-
-def test_mnist_asked_for_by_name_is_never_replaced(runs, monkeypatch, capsys):
-    monkeypatch.delenv("MNIST_LAB_DATA")
-    monkeypatch.setattr(cli, "load_mnist", refuse_to_load)
-    assert cli.main(["run", "-p", "DATA", "MNIST"]) == 1
-    assert "could not be downloaded" in capsys.readouterr().err
+from mnist_lab import cli, commands, runner
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    "arguments",
     [
-        (["-p", "EPOHCS", "3"], "did you mean EPOCHS?"),
-        (["-p", "EPOCHS", "0"], "EPOCHS is 0"),
-        (["-p", "LEARNING_RATE", "-1"], "LEARNING_RATE is -1"),
-        (["-p", "EPOCHS", "many"], "EPOCHS is 'many'"),
-        (["--step", "9"], "there is no step 9"),
+        [],
+        ["train"],
+        ["run", "--epochs", "3"],
+        ["study"],
+        ["study", "3", "--seeds", "0"],
+        ["study", "3", "--parallel", "x"],
     ],
 )
-def test_bad_arguments_are_told_before_anything_runs(runs, capsys, arguments, message):
-    assert cli.main(["run", *arguments]) == 1
-    assert message in capsys.readouterr().err
-    assert not runs.exists()
-
-
-def test_cuda_without_a_gpu_is_told_before_anything_runs(runs, capsys, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert cli.main(["run", "--device", "cuda"]) == 1
-    assert "no CUDA GPU" in capsys.readouterr().err
-    assert not runs.exists()
-
-
-@pytest.mark.parametrize("step", ["1", "3"])
-def test_a_failing_step_fails_the_command(runs, capsys, step):
-    arguments = ["-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "100", "-p", "BATCH_SIZE", "500"]
-    assert cli.main(["run", "--step", step, *arguments]) == 1
-    assert "batch size 500 does not fit 100" in capsys.readouterr().err
-
-
-def test_a_gpu_never_runs_on_the_sample_in_place_of_mnist(runs, monkeypatch, capsys):
-    monkeypatch.delenv("MNIST_LAB_DATA")
-    monkeypatch.setattr(cli, "load_mnist", refuse_to_load)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert cli.main(["run"]) == 1
-    assert "could not be downloaded" in capsys.readouterr().err
-
-
-def test_a_relative_data_folder_is_the_callers(runs, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("MNIST_LAB_DATA", "here")
-    assert cli.main(["run"]) == 1
-    assert f"no MNIST in {tmp_path}/here" in capsys.readouterr().err
-
-
-def test_wrong_usage_is_exit_code_2(capsys):
+def test_wrong_usage_is_exit_code_2(capsys, arguments):
     with pytest.raises(SystemExit) as caught:
-        cli.main(["run", "--epochs", "3"])
+        cli.main(arguments)
     assert caught.value.code == 2
+    assert "usage: mnist-lab" in capsys.readouterr().err
 
 
-def test_overrides_are_read_as_papermill_reads_them():
-    options = cli.parser().parse_args(
-        [
-            "run",
-            "--quick",
-            "--device",
-            "cpu",
-            "-p",
-            "EPOCHS",
-            "3",
-            "-p",
-            "MODEL",
-            "SkeletonNet",
-            "-p",
-            "TRAIN_LIMIT",
-            "None",
-        ]
-    )
-    assert cli.read_overrides(options) == {"EPOCHS": 3, "TRAIN_LIMIT": None, "DEVICE": "cpu", "MODEL": "SkeletonNet"}
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        *((kind("what to do"), 1, "error: what to do") for kind in cli.EXPECTED),
+        (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
+        (runner.Interrupted(), 143, "stopped by SIGTERM"),
+    ],
+)
+def test_how_a_command_ends_is_told_in_a_line(monkeypatch, capsys, error, code, said):
+    def end(options):
+        raise error
+
+    monkeypatch.setattr(commands, "print_models", end)
+    assert cli.main(["models"]) == code
+    assert said in capsys.readouterr().err
 
 
-def test_results_are_those_of_the_records(capsys):
-    assert cli.main(["results", "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    records = load_records(publish.RECORDS)
-    assert [result["row"] for result in found] == list(dict.fromkeys(record.row for record in records))
-    assert found[-1]["trainable"] < 8000 and found[-1]["mean"] >= 0.994
-    assert cli.main(["results"]) == 0
-    assert "OneCycleLR" in capsys.readouterr().out
+def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
+    def end(options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(commands, "print_models", end)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["models"])
 
 
-def test_a_damaged_record_is_named(monkeypatch, tmp_path, capsys):
-    (tmp_path / "step-1-seed-0.json").write_text("{")
-    monkeypatch.setattr(publish, "RECORDS", tmp_path)
-    assert cli.main(["results"]) == 1
-    assert "step-1-seed-0.json" in capsys.readouterr().err
-
-
-def test_no_records_is_an_instruction(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(publish, "RECORDS", tmp_path)
-    assert cli.main(["results"]) == 1
-    assert "run the steps first" in capsys.readouterr().err
-
-
-def test_readme_is_written_from_the_records(monkeypatch, tmp_path):
-    stale = publish.README.read_text().replace("OneCycleLR", "something else")
-    monkeypatch.setattr(publish, "README", tmp_path / "README.md")
-    publish.README.write_text(stale)
-    assert cli.main(["readme"]) == 0
-    assert "| OneCycleLR |" in publish.README.read_text()
-
-
-def test_models_lists_every_network(capsys):
-    assert cli.main(["models", "--json"]) == 0
-    found = {model["name"]: model for model in json.loads(capsys.readouterr().out)}
-    assert list(found) == list(MODELS)
-    assert found["CompactNet"]["receptive_field"] == 28
-    assert cli.main(["models"]) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == len(MODELS) + 1 and "480,640" in lines[2]
+def test_every_command_is_explained(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    said = capsys.readouterr().out
+    for verb in ("run", "study", "bench", "results", "models", "readme", "workbook"):
+        assert f"\n    {verb} " in said

@@ -1,8 +1,5 @@
-import os
 import shutil
-import signal
 from dataclasses import replace
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -24,6 +21,8 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "RECORDS", root / "notebooks" / "records")
     monkeypatch.setattr(publish, "IMAGES", root / "images")
     monkeypatch.setattr(publish, "README", root / "README.md")
+    monkeypatch.setattr(publish, "BENCHMARKS", root / "notebooks" / "benchmarks")
+    monkeypatch.setattr(publish, "RUNS", tmp_path)
     folder = tmp_path / "run"
     folder.mkdir()
     for path in [*publish.RECORDS.glob("*"), *publish.IMAGES.glob("*"), *(root / "notebooks").glob("*.ipynb")]:
@@ -181,27 +180,6 @@ def test_a_disk_that_fails_changes_nothing(checkout, monkeypatch, function, call
     assert content(root) == before
 
 
-def test_a_signal_waits_until_all_files_are_replaced(tmp_path, monkeypatch):
-    new, targets = tmp_path / "new", [tmp_path / name for name in "abc"]
-    new.write_text("new")
-    for target in targets:
-        target.write_text("old")
-    received, replace_file = [], Path.replace
-
-    def interrupted(source, target):
-        if target == targets[0]:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return replace_file(source, target)
-
-    monkeypatch.setattr(Path, "replace", interrupted)
-    before = signal.signal(signal.SIGTERM, lambda *_: received.append([path.read_text() for path in targets]))
-    try:
-        publish.replace_together(dict.fromkeys(targets, new))
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert received == [["new", "new", "new"]]
-
-
 def test_a_missing_block_in_the_readme_changes_nothing(checkout):
     root, folder, steps = checkout
     publish.README.write_text("# no blocks\n")
@@ -222,3 +200,43 @@ def test_only_complete_default_runs_on_mnist_are_published(checkout):
     held_out = [replace(record, train_images=50_000) for record in full]
     assert publish.refusals(steps, {}, held_out, steps) == ["it was not a full run on MNIST"]
     assert publish.refusals(steps, {}, full[:-1], steps) == ["a step left no record"]
+
+
+def test_a_study_adds_seeds_and_keeps_the_one_that_the_notebook_shows(checkout):
+    root, folder, _ = checkout
+    shown = records.load_record(folder / "step-3-seed-0.json")
+    seeds = [replace(shown, settings=shown.settings | {"seed": seed}, seconds=1.0) for seed in range(3)]
+    publish.publish_study(seeds)
+    assert records.load_record(publish.RECORDS / shown.file_name) == shown
+    assert {path.name for path in publish.RECORDS.glob("step-3-*")} == {f"step-3-seed-{seed}.json" for seed in range(3)}
+    row = next(line for line in publish.README.read_text().splitlines() if line.startswith("| 3 |"))
+    assert " | 3 | " in row and "± 0.00" in row
+    assert not [path for path in root.rglob(".*")]
+
+
+def test_a_study_of_another_recipe_changes_nothing(checkout):
+    root, folder, _ = checkout
+    shown = records.load_record(folder / "step-3-seed-0.json")
+    other = replace(shown, settings=shown.settings | {"seed": 1}, recipe=shown.recipe | {"rotation": 1.0})
+    before = content(root)
+    with pytest.raises(RunError, match="mixes different recipes"):
+        publish.publish_study([other])
+    assert content(root) == before
+
+
+def test_a_run_with_another_recipe_drops_the_seeds_of_the_old_one(checkout):
+    _, folder, steps = checkout
+    shown = records.load_record(folder / "step-3-seed-0.json")
+    publish.publish_study([replace(shown, settings=shown.settings | {"seed": 1})])
+    records.save(replace(shown, recipe=shown.recipe | {"rotation": 1.0}), folder)
+    publish.publish(folder, steps)
+    assert {path.name for path in publish.RECORDS.glob("step-3-*")} == {"step-3-seed-0.json"}
+
+
+def test_a_benchmark_is_tracked_with_its_figure_and_table(checkout, speed):
+    root, _, _ = checkout
+    publish.publish_benchmark(speed)
+    assert publish.load_benchmarks() == [speed]
+    assert "| image by image | CompactNet | 125 | 2 | 40.0 | 4.00 |" in publish.README.read_text()
+    assert (publish.IMAGES / publish.SPEED).stat().st_size > 1000
+    assert not [path for path in root.rglob(".*")]

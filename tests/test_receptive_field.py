@@ -5,31 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lab.models import MODELS, build, leaves
-from mnist_lab.receptive_field import trace
-
-
-def measure(model: nn.Sequential, layers: int, size: int) -> tuple[int, float, int]:
-    """Find by autograd what moves a unit in the middle of the maps after ``layers`` layers.
-
-    Returns the width of the patch of the image, its centre, and the unit's position. A positive twin (no norms,
-    equal weights, averages for maxima) lets every path through.
-    """
-    twin = []
-    for layer in copy.deepcopy(leaves(model)[:layers]):
-        if isinstance(layer, nn.MaxPool2d):
-            layer = nn.AvgPool2d(layer.kernel_size, layer.stride, layer.padding)
-        if isinstance(layer, nn.Conv2d):
-            nn.init.ones_(layer.weight)
-        if not isinstance(layer, (nn.BatchNorm2d, nn.ReLU)):
-            twin.append(layer)
-    image = torch.ones(1, 1, size, size, requires_grad=True)
-    out = nn.Sequential(*twin)(image)
-    middle = out.shape[-1] // 2 if out.dim() == 4 else 0  # a linear layer's units all see the same
-    (out[0, 0, middle, middle] if out.dim() == 4 else out[0, 0]).backward()
-    touched = (image.grad[0, 0].abs().sum(0) > 0).nonzero().flatten()
-    first, last = int(touched[0]), int(touched[-1])
-    return last - first + 1, (first + last) / 2, middle
+from mnist_lab.models import MODELS, build
+from mnist_lab.receptive_field import nested_spans, trace
 
 
 class Residual(nn.Module):
@@ -43,24 +20,11 @@ class Residual(nn.Module):
         return images + self.convolution(images)
 
 
-NETS = {name: (build(name), 28) for name in MODELS} | {
-    "strided": (nn.Sequential(nn.Conv2d(1, 2, 3, stride=2), nn.Conv2d(2, 2, 3, padding=1), nn.AvgPool2d(3, 2)), 31),
-    "dilated": (nn.Sequential(nn.Conv2d(1, 2, 3, dilation=2), nn.Conv2d(2, 4, 3, dilation=3, groups=2)), 28),
-    "global": (nn.Sequential(nn.Conv2d(1, 2, 5), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 10)), 28),
-    "flattened": (nn.Sequential(nn.Conv2d(1, 2, 5, stride=3), nn.Flatten(), nn.Linear(2 * 8 * 8, 10)), 28),
-    "pooled with padding": (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, 2, padding=1), nn.Conv2d(2, 2, 3)), 28),
-}
+class Skipping(nn.Sequential):
+    """A container that is more than its layers in a row."""
 
-
-@pytest.mark.parametrize("name", NETS)
-def test_the_trace_is_what_autograd_measures(name):
-    model, size = NETS[name]
-    rows = trace(model, size)
-    for row in rows:
-        width, centre, unit = measure(model, int(row.layer.split()[0]) + 1, size)
-        assert width == min(row.field_out, size)
-        if row.field_out < size:
-            assert centre == pytest.approx(row.start + unit * row.jump_out)
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return images + super().forward(images)
 
 
 def test_a_trace_by_hand():
@@ -72,6 +36,54 @@ def test_a_trace_by_hand():
     ]
     assert [row.parameters for row in rows] == [72, 0, 292]
     assert [row.multiply_accumulates for row in rows] == [72 * 26 * 26, 0, 288 * 13 * 13]
+
+
+def test_what_a_layer_is_made_of():
+    network = nn.Sequential(
+        nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.LeakyReLU(), nn.Dropout(0.1)),
+        nn.AvgPool2d(2),
+        nn.Conv2d(4, 8, 3, groups=4),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Linear(8, 10),
+        nn.ReLU(),
+        nn.LogSoftmax(1),
+    )
+    rows = trace(network)
+    assert [row.layer for row in rows] == [
+        "0 Conv2d", "4 AvgPool2d", "5 Conv2d", "6 AdaptiveAvgPool2d", "8 Linear",
+    ]  # fmt: skip
+    assert [(row.groups, row.per_channel, row.covers_all) for row in rows] == [
+        (1, 2, False),  # a norm with scale and bias
+        (0, 0, False),
+        (4, 1, False),
+        (0, 0, True),
+        (1, 1, True),
+    ]
+    assert [row.parameters for row in rows] == [36 + 8, 0, 72 + 8, 0, 90]
+    assert [row.field_out for row in rows] == [3, 4, 8, 28, 28]
+
+
+def test_a_row_says_which_pixels_its_units_see():
+    pooled = trace(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(2)))[-1]
+    assert [pooled.span(unit) for unit in (0, 1, 13)] == [(-1, 2), (1, 4), (25, 28)]  # the padding lies outside
+    assert pooled.centre(1) == 2.5
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_nested_spans_hold_each_other(name):
+    rows = trace(build(name))
+    spans = nested_spans(rows)
+    assert [last - first + 1 for first, last in spans] == [row.field_out for row in rows]
+    assert spans[-1] == rows[-1].span(rows[-1].size_out // 2)
+    for inner, outer in itertools.pairwise(spans):
+        assert outer[0] <= inner[0] and inner[1] <= outer[1]
+
+
+def test_nested_spans_follow_the_middle_of_every_kernel():
+    rows = trace(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 2, 3, stride=2), nn.AvgPool2d(12)))
+    # From 12 units the 6th and the 7th are in the middle; the 7th looks at pixels 12 ... 16, about 14.
+    assert nested_spans(rows) == [(13, 15), (12, 16), (0, 26)]
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -107,6 +119,10 @@ def test_tracing_leaves_the_model_and_the_random_numbers_alone():
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(2)), "1 x 1"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveMaxPool2d(1)), "cannot trace AdaptiveMaxPool2d"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), Residual()), "cannot trace Residual"),
+        (nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3)), Skipping(nn.Conv2d(2, 2, 1))), "cannot trace Skipping"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, ceil_mode=True)), "ceil_mode"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect")), "padding with zeros"),
+        (nn.Sequential(nn.BatchNorm2d(1), nn.Conv2d(1, 2, 3)), "follows no convolution"),
     ],
 )
 def test_what_the_recurrence_does_not_cover_is_refused(model, message):

@@ -1,0 +1,54 @@
+"""Replace many files together: all of them, or none."""
+
+import contextlib
+import shutil
+import signal
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+
+def replace_together(sources: Mapping[Path, Path], unwanted: Iterable[Path] = ()) -> None:
+    """Put every source in the place of its target and remove the unwanted files: all of it, or nothing.
+
+    All new files are written beside their targets first. Then they are swapped in, with Ctrl-C and SIGTERM
+    held back; if one cannot be, the old files return. Raises OSError.
+    """
+    new = {target: target.with_name(f".{target.name}.new") for target in sources}
+    old = {path: path.with_name(f".{path.name}.old") for path in [*sources, *unwanted]}
+    touched = []
+    try:
+        for target, source in sources.items():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, new[target])
+        with signals_held_back():
+            try:
+                for path in old:
+                    touched.append(path)
+                    if path.exists():
+                        path.replace(old[path])
+                    if path in new:
+                        new[path].replace(path)
+            except OSError:
+                for path in touched:
+                    if old[path].exists():
+                        old[path].replace(path)
+                raise
+    finally:
+        for leftover in [*new.values(), *old.values()]:
+            leftover.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block is done. (To mask them would not do: another thread gets them.)"""
+    waiting = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number in handlers:
+        signal.signal(number, lambda number, frame: waiting.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in waiting:
+            signal.raise_signal(number)

@@ -1,0 +1,172 @@
+"""What the commands of the command line do."""
+
+import argparse
+import ast
+import json
+import os
+from dataclasses import asdict
+from pathlib import Path
+
+from mnist_lab import benchmark, publish, readme, results, runner, study, workbook
+from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
+from mnist_lab.models import MODELS, build
+from mnist_lab.recipe import read_parameters
+from mnist_lab.records import is_publishable, load_records
+from mnist_lab.runtime import pick_device
+from mnist_lab.summary import facts
+
+
+def run_steps(options: argparse.Namespace) -> int:
+    """Run the chosen steps, print their results, and publish them if they may be."""
+    overrides = read_overrides(options)
+    all_steps = runner.find_steps()
+    unknown = set(options.step or []) - {step.number for step in all_steps}
+    if unknown:
+        raise runner.RunError(f"there is no step {', '.join(map(str, sorted(unknown)))}")
+    steps = [step for step in all_steps if not options.step or step.number in options.step]
+    for step in steps:
+        read_parameters({**step.defaults(), **overrides})
+    if overrides.get("DEVICE") == "cuda":
+        check_cuda()
+    with runner.only_run(runner.RUNS):
+        overrides |= find_data(options.data, overrides)
+        folder = runner.new_folder(runner.RUNS)
+        runner.run_steps(steps, overrides, folder)
+        records = load_records(folder)
+        print(f"\n{results.text_table(results.summarise(records))}\n")
+        print(f"executed notebooks, records and figures: {os.path.relpath(folder)}/")
+        reasons = publish.refusals(steps, overrides, records, all_steps)
+        if reasons:
+            print(f"not published, since {', and '.join(reasons)}")
+        else:
+            replaced = publish.publish(folder, steps)
+            print(f"published {len(replaced)} files: read notebooks/, or README.md for the overview")
+    return 0
+
+
+def run_study(options: argparse.Namespace) -> int:
+    """Train a row's recipe from many seeds, print what came out, and publish it if it may be."""
+    like = [record for record in load_records(publish.RECORDS) if record.row == options.row]
+    if not like:
+        rows = dict.fromkeys(record.row for record in load_records(publish.RECORDS))
+        raise runner.RunError(f"there is no row {options.row!r} in the results, only {', '.join(rows)}")
+    overrides = read_overrides(options)
+    overrides |= find_data(options.data, overrides)
+    published = {name.upper(): value for name, value in {**like[0].recipe, **like[0].settings}.items()}
+    recipe, settings = read_parameters(published | {"THREADS": 1} | overrides)
+    plan = study.Plan(options.row, like[0].change, recipe, settings, range(options.seeds))
+    if settings.device == "cuda":
+        check_cuda()
+    with runner.only_run(runner.RUNS):
+        folder = options.out or runner.RUNS / "study" / options.row
+        records = study.conduct(plan, folder, options.parallel)
+        print(f"\n{results.text_table(results.summarise(records))}\n\nrecords: {os.path.relpath(folder)}/")
+        if overrides.keys() - {"DEVICE"} or not all(is_publishable(record) for record in records):
+            print("not published, since parameters were changed or it was not a full run on MNIST")
+        else:
+            replaced = publish.publish_study(records)
+            print(f"published {len(replaced)} files: README.md shows all seeds")
+    return 0
+
+
+def run_benchmark(options: argparse.Namespace) -> int:
+    """Measure the speed of the last step, and track what came out."""
+    final = [record for record in load_records(publish.RECORDS) if not record.is_rung][-1]
+    overrides = read_overrides(options)
+    if find_data(options.data, overrides):
+        raise runner.RunError("a benchmark needs MNIST")
+    published = {name.upper(): value for name, value in {**final.recipe, **final.settings}.items()}
+    recipe, settings = read_parameters(published | {"THREADS": os.cpu_count()} | overrides)
+    if settings.device == "cuda":
+        check_cuda()
+    with runner.only_run(runner.RUNS):
+        found = benchmark.measure(recipe, settings)
+        publish.publish_benchmark(found)
+    print(json.dumps(asdict(found), indent=1) if options.json else readme.benchmark_block([found]))
+    return 0
+
+
+def read_overrides(options: argparse.Namespace) -> dict[str, object]:
+    """Collect what --quick, --device and -p change; the last one wins."""
+    overrides: dict[str, object] = dict(runner.QUICK) if getattr(options, "quick", False) else {}
+    if options.device:
+        overrides["DEVICE"] = options.device
+    for name, text in getattr(options, "parameter", []):
+        try:
+            overrides[name] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):  # a word: papermill's -p has no quotes either
+            overrides[name] = text
+    return overrides
+
+
+def check_cuda() -> None:
+    """Raise RunError now rather than in a notebook if there is no CUDA GPU."""
+    try:
+        pick_device("cuda")
+    except RuntimeError as error:
+        raise runner.RunError(str(error)) from None
+
+
+def find_data(folder: Path | None, overrides: dict[str, object]) -> dict[str, object]:
+    """Make sure there are data to run on, and return which parameters that changes.
+
+    Without MNIST and without a way to get it, the embedded digits take its place, and that is said loudly. A
+    folder that was asked for by name is never replaced by something else.
+    """
+    given = folder or os.environ.get("MNIST_LAB_DATA")
+    if given:  # the kernels run in another folder: a relative path would mean another place there
+        os.environ["MNIST_LAB_DATA"] = str(Path(given).expanduser().resolve())
+    if overrides.get("DATA", "MNIST") != "MNIST":
+        return {}
+    try:
+        load_mnist()
+    except DataNotFound as error:
+        on_gpu = pick_device(overrides.get("DEVICE", "auto")).type == "cuda"  # its time is too dear for a sample
+        if given or "DATA" in overrides or on_gpu:
+            raise
+        line = "!" * 78
+        print(
+            f"{line}\n{error}.\n\nRunning on scikit-learn's 1,797 embedded digits instead: {DIGITS_NAME.upper()}.\n"
+            f"This shows that everything works; its numbers say nothing about MNIST.\n{line}",
+            flush=True,
+        )
+        return {"DATA": "digits"}
+    return {}
+
+
+def print_results(options: argparse.Namespace) -> int:
+    """Print the tracked results."""
+    records = load_records(publish.RECORDS)
+    if not records:
+        raise runner.RunError(f"no records in {publish.RECORDS}: run the steps first")
+    found = results.summarise(records)
+    print(json.dumps([asdict(result) for result in found], indent=1) if options.json else results.text_table(found))
+    return 0
+
+
+def write_readme(options: argparse.Namespace) -> int:
+    """Write README's generated blocks anew, as after a change of their layout."""
+    publish.write_readme()
+    return 0
+
+
+def print_models(options: argparse.Namespace) -> int:
+    """List the networks."""
+    found = [facts(build(name)) for name in MODELS]
+    if options.json:
+        print(json.dumps([asdict(model) for model in found], indent=1))
+        return 0
+    print(f"{'model':<14}{'parameters':>11}{'deployed':>10}{'multiply-accumulates':>22}{'receptive field':>17}")
+    for model in found:
+        print(
+            f"{model.name:<14}{model.trainable:>11,}{model.deployed:>10,}{model.multiply_accumulates:>22,}"
+            f"{model.receptive_field:>17}"
+        )
+    return 0
+
+
+def write_workbook(options: argparse.Namespace) -> int:
+    """Write the workbook of receptive fields, as after a change of a network or of the steps that use it."""
+    workbook.write_workbook(workbook.WORKBOOK, runner.find_steps())
+    print(f"written: {os.path.relpath(workbook.WORKBOOK)}")
+    return 0

@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.connection
 import os
 import signal
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
@@ -177,6 +178,7 @@ def train_in_processes(
 
 def train_alone(plan: Plan, seed: int, folder: Path, pipe: Connection) -> None:
     """Train one seed and keep its record; send every epoch, then the record or what went wrong."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # to leave nothing behind
     settings = plan.settings_of(seed)
     try:
         data = load_data(settings)

@@ -95,7 +95,7 @@ def parser() -> argparse.ArgumentParser:
         (
             "models",
             commands.print_models,
-            "list the networks with their parameters, multiply-accumulates and receptive field",
+            "list the networks with their parameters, multiply-accumulates, receptive field and origin",
         ),
     ]:
         sub = verbs.add_parser(name, help=about, description=about)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from mnist_lab import benchmark, publish, readme, results, runner, study, workbook
 from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
-from mnist_lab.models import MODELS, build
+from mnist_lab.models import MODELS, build, origin
 from mnist_lab.recipe import read_parameters
 from mnist_lab.records import is_publishable, load_records
 from mnist_lab.runtime import pick_device
@@ -152,15 +152,15 @@ def write_readme(options: argparse.Namespace) -> int:
 
 def print_models(options: argparse.Namespace) -> int:
     """List the networks."""
-    found = [facts(build(name)) for name in MODELS]
+    found = {name: facts(build(name)) for name in MODELS}
     if options.json:
-        print(json.dumps([asdict(model) for model in found], indent=1))
+        print(json.dumps([asdict(model) | {"origin": origin(name)} for name, model in found.items()], indent=1))
         return 0
-    print(f"{'model':<14}{'parameters':>11}{'deployed':>10}{'multiply-accumulates':>22}{'receptive field':>17}")
-    for model in found:
+    print(f"{'model':<14}{'parameters':>11}{'deployed':>10}{'multiply-accumulates':>22}{'receptive field':>17}  origin")
+    for name, model in found.items():
         print(
-            f"{model.name:<14}{model.trainable:>11,}{model.deployed:>10,}{model.multiply_accumulates:>22,}"
-            f"{model.receptive_field:>17}"
+            f"{name:<14}{model.trainable:>11,}{model.deployed:>10,}{model.multiply_accumulates:>22,}"
+            f"{model.receptive_field:>17}  {origin(name)}"
         )
     return 0
 

@@ -29,7 +29,7 @@ class Run:
 
     model: nn.Module  # as scored: the averaged weights if the recipe averages
     history: list[Epoch]
-    probabilities: Tensor  # (N, 10) for the images it was scored on, on the CPU
+    probabilities: Tensor  # (N, classes) for the images it was scored on, on the CPU
     opening_loss: float  # mean training loss of the first batches: a fingerprint of the recipe
     seconds: float  # wall clock, evaluation included
 

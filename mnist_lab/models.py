@@ -1,15 +1,23 @@
-"""The networks, one class per change of architecture, simplest first.
+"""The networks: our own, one class per change of architecture, simplest first; and those of five published series.
 
 Each constructor reads as a table: one row per block, with the shape that leaves it and the receptive
 field (RF) of one of its units, in pixels of the 28 x 28 image. Tests compare both with the network.
+
+The published networks, a module per series, are as published, defects included; each defect is named where it is.
+Three things are written otherwise and compute the same. They end in logits, as ours do, since the log_softmax at
+their end is part of our loss. A linear layer on 1 x 1 maps is a 1x1 convolution, and a global average has its size
+as a number: the adaptive one is not deterministic on a GPU.
 """
 
 import copy
 
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import skip_init
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-PARAMETER_BUDGET = 8000  # a network of the series has fewer, trainable and deployed
+from mnist_lab import series_a, series_b, series_c, series_d, series_e
+
+PARAMETER_BUDGET = 8000  # a network of our own has fewer, trainable and deployed
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -100,7 +108,9 @@ class CompactNet(nn.Sequential):
 # fmt: on
 
 
-MODELS: dict[str, type[nn.Sequential]] = {"SkeletonNet": SkeletonNet, "CompactNet": CompactNet}
+OWN: dict[str, type[nn.Sequential]] = {"SkeletonNet": SkeletonNet, "CompactNet": CompactNet}
+SERIES = (series_a, series_b, series_c, series_d, series_e)
+MODELS = OWN | {network.__name__: network for series in SERIES for network in series.NETWORKS}
 
 
 def build(name: str) -> nn.Sequential:
@@ -108,6 +118,11 @@ def build(name: str) -> nn.Sequential:
     if name not in MODELS:
         raise ValueError(f"unknown model {name!r}: use one of {', '.join(MODELS)}")
     return MODELS[name]()
+
+
+def origin(name: str) -> str:
+    """Return where a network of MODELS comes from: "own", or the repository on GitHub that published it."""
+    return next((series.REPOSITORY for series in SERIES if MODELS[name] in series.NETWORKS), "own")
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -123,10 +138,11 @@ def leaves(model: nn.Module) -> list[nn.Module]:
 
 
 def fold_batch_norm(model: nn.Sequential) -> nn.Sequential:
-    """Return the network as it would be deployed: every norm folded into its convolution.
+    """Return the network as it would be deployed: every norm folded into the convolution that it follows.
 
-    The copy computes what ``model`` computes in evaluation mode. A norm may follow its convolution at
-    once or after a max pooling, with which a positive scale commutes. Raises ValueError for any other norm.
+    The copy computes what ``model`` computes in evaluation mode. A norm may follow its convolution at once or after
+    a max pooling, with which a positive scale commutes. Any other norm, as one after a ReLU, stays a layer: what it
+    computes is a scale and a bias per channel, a depthwise 1x1 convolution.
     """
     folded: list[nn.Module] = []
     for layer in leaves(copy.deepcopy(model).eval()):
@@ -136,9 +152,17 @@ def fold_batch_norm(model: nn.Sequential) -> nn.Sequential:
         position = len(folded) - 1
         while position > 0 and isinstance(folded[position], nn.MaxPool2d):
             position -= 1
-        if position < 0 or not isinstance(folded[position], nn.Conv2d):
-            raise ValueError(f"{layer} does not follow a convolution: it cannot be folded")
-        if position < len(folded) - 1 and layer.weight is not None and layer.weight.min() <= 0:
-            raise ValueError(f"{layer} follows a max pooling and has a negative scale: it cannot be folded")
+        commutes = position == len(folded) - 1 or layer.weight is None or layer.weight.min() > 0
+        if position < 0 or not isinstance(folded[position], nn.Conv2d) or not commutes:
+            position = len(folded)
+            folded.append(identity(layer.running_mean))
         folded[position] = fuse_conv_bn_eval(folded[position], layer)
     return nn.Sequential(*folded)
+
+
+def identity(like: Tensor) -> nn.Conv2d:
+    """Return a depthwise 1x1 convolution that changes nothing, for as many channels as ``like`` (C,) has."""
+    channels = len(like)
+    convolution = skip_init(nn.Conv2d, channels, channels, 1, groups=channels, bias=False)  # draws no random numbers
+    nn.init.ones_(convolution.weight)
+    return convolution.to(like).eval()

@@ -161,8 +161,12 @@ def time_shares(shares: Mapping[str, float], title: str) -> Figure:
 
 
 def confusion(record: Record, title: str) -> Figure:
-    """Show which digits are taken for which: the mistakes alone, since correct images would hide them."""
-    counts = torch.zeros(10, 10, dtype=torch.int64)
+    """Show which digits are taken for which: the mistakes alone, since correct images would hide them.
+
+    A network with more than ten classes gets a column for each further class up to the last that it predicted.
+    """
+    classes = 1 + max([9, *(mistake["predicted"] for mistake in record.mistakes)])
+    counts = torch.zeros(10, classes, dtype=torch.int64)
     for mistake in record.mistakes:
         counts[mistake["label"], mistake["predicted"]] += 1
     figure = Figure(figsize=(5.6, 5), layout="constrained")
@@ -171,8 +175,8 @@ def confusion(record: Record, title: str) -> Figure:
     axis.imshow(counts.where(counts > 0, torch.nan).numpy(), cmap="Blues", norm=LogNorm(vmin=0.5, vmax=2 * most))
     for label, predicted in counts.nonzero().tolist():
         axis.text(predicted, label, int(counts[label, predicted]), ha="center", va="center", fontsize=9)
-    axis.set(title=title, xlabel="predicted digit", ylabel="true digit", xticks=range(10), yticks=range(10))
-    axis.set_xticks([edge - 0.5 for edge in range(1, 10)], minor=True)
+    axis.set(title=title, xlabel="predicted digit", ylabel="true digit", xticks=range(classes), yticks=range(10))
+    axis.set_xticks([edge - 0.5 for edge in range(1, classes)], minor=True)
     axis.set_yticks([edge - 0.5 for edge in range(1, 10)], minor=True)
     axis.grid(which="minor", color="#dddddd", linewidth=0.6)
     axis.tick_params(which="both", length=0)

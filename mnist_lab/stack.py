@@ -1,7 +1,9 @@
 """Many networks of one architecture as a single network, so that a GPU trains many seeds at once.
 
 A convolution of the stack is grouped: group i holds the filters of network i and sees its channels only. Every other
-layer works channel by channel anyway. Nothing is shared, so each network learns what it would learn alone.
+layer works channel by channel anyway. Nothing is shared, so each network learns what it would learn alone. Dropout
+alone draws for the stack as a whole: each network gets masks of its own, just as random, but not those that its seed
+would draw alone.
 """
 
 import copy
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 from mnist_lab.batches import ShuffledBatches
 from mnist_lab.models import leaves
 
-CHANNELWISE = (nn.ReLU, nn.LeakyReLU, nn.MaxPool2d, nn.AvgPool2d)
+CHANNELWISE = (nn.ReLU, nn.LeakyReLU, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class Unstack(nn.Module):
@@ -28,7 +30,7 @@ class Unstack(nn.Module):
 
 
 def stack(networks: Sequence[nn.Sequential]) -> nn.Sequential:
-    """Return one network that maps (B, N, 28, 28) to logits (B, N, 10), network i working on channel i.
+    """Return one network that maps (B, N, 28, 28) to logits (B, N, classes), network i working on channel i.
 
     It starts from copies of the networks' weights. Raises ValueError for a layer that cannot be stacked.
     """

@@ -18,7 +18,7 @@ class Facts:
 
     name: str
     trainable: int  # parameters
-    deployed: int  # parameters once every norm is folded into its convolution
+    deployed: int  # parameters once every norm that follows a convolution is folded into it
     multiply_accumulates: int  # for one image
     receptive_field: int  # of the logits, pixels
 

@@ -1,7 +1,7 @@
 """The loops: one update, one epoch of training, evaluation, and a run of epochs.
 
 A model may be one network or a stack of N that train side by side (see :mod:`mnist_lab.stack`): then images are
-(B, N, 28, 28), labels (B, N) and logits (B, N, 10), and every quantity that follows has one value per network.
+(B, N, 28, 28), labels (B, N) and logits (B, N, classes), and every quantity that follows has one value per network.
 """
 
 import copy
@@ -150,7 +150,7 @@ def evaluate(network: nn.Module, batches: Batches) -> Metrics:
 
 @torch.no_grad()
 def predict(network: nn.Module, batches: Batches) -> Tensor:
-    """Return the probabilities (images, 10) that one network gives to every image of ``batches``, on the CPU."""
+    """Return the probabilities (images, classes) that one network gives to every image of ``batches``, on the CPU."""
     network.eval()
     return torch.cat([network(images).softmax(1) for images, _ in batches]).cpu()
 

@@ -10,9 +10,10 @@ from mnist_lab.runtime import ROOT
 
 PACKAGE = Path(mnist_lab.__file__).parent
 LAYERS = (
-    "runtime", "data", "batches", "augment", "per_image", "models", "stack", "receptive_field", "input_gradient",
-    "summary", "training", "cuda_graph", "recipe", "experiment", "records", "results", "benchmark", "plots", "readme",
-    "runner", "study", "field_sheet", "workbook", "atomic", "publish", "commands", "cli",
+    "runtime", "data", "batches", "augment", "per_image", "series_a", "series_b", "series_c", "series_d", "series_e",
+    "models", "stack", "receptive_field", "input_gradient", "summary", "training", "cuda_graph", "recipe", "experiment",
+    "records", "results", "benchmark", "plots", "readme", "runner", "study", "field_sheet", "workbook", "atomic",
+    "publish", "commands", "cli",
 )  # fmt: skip
 
 

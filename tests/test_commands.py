@@ -179,9 +179,12 @@ def test_models_lists_every_network(capsys):
     found = {model["name"]: model for model in json.loads(capsys.readouterr().out)}
     assert list(found) == list(MODELS)
     assert found["CompactNet"]["receptive_field"] == 28
+    assert found["CompactNet"]["origin"] == "own" and found["D3"]["origin"] == "anirudh-s97/session_7"
     assert cli.main(["models"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == len(MODELS) + 1 and "480,640" in lines[2]
+    assert lines[0].endswith("  origin") and lines[2].endswith("  own")
+    assert lines[-1].split() == ["E3", "7,236", "7,236", "1,444,872", "32", "dhairyag/multi_models_MNIST"]
 
 
 def test_the_study_of_a_row_that_is_not_there_lists_the_rows(runs, capsys):

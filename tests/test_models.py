@@ -7,14 +7,39 @@ from torch import nn
 from torch.nn import functional as F
 
 from mnist_lab import models
-from mnist_lab.models import MODELS, PARAMETER_BUDGET, build, count_parameters, fold_batch_norm
+from mnist_lab.models import MODELS, OWN, PARAMETER_BUDGET, build, count_parameters, fold_batch_norm, origin
 from mnist_lab.receptive_field import trace
 
 COMMENT = re.compile(r"# \(N, +(\d+)(?:, +(\d+), +(\d+))?\) +(\d+)$", re.MULTILINE)
 
+PUBLISHED = {  # parameters, millions of multiply-accumulates, receptive field
+    "A1": (5732, 0.753, 36),
+    "A2": (7316, 0.857, 36),
+    "A3": (7316, 0.857, 36),
+    "B1": (10554, 1.587, 32),
+    "B2": (7498, 1.579, 32),
+    "B3": (9776, 2.130, 32),
+    "B3Later": (8014, 1.852, 32),
+    "C1": (1674, 0.321, 28),
+    "C2": (5208, 1.737, 30),
+    "C3": (6188, 0.691, 28),
+    "D1": (12316, 2.566, 28),
+    "D2": (6016, 1.164, 28),
+    "D3": (6016, 1.164, 28),
+    "E1": (6984, 1.129, 52),
+    "E2": (7236, 1.445, 32),
+    "E3": (7236, 1.445, 32),
+}
+
 
 @pytest.fixture(params=MODELS)
 def model(request) -> nn.Sequential:
+    torch.manual_seed(0)
+    return build(request.param)
+
+
+@pytest.fixture(params=OWN)
+def own(request) -> nn.Sequential:
     torch.manual_seed(0)
     return build(request.param)
 
@@ -30,12 +55,36 @@ def settled(model: nn.Module) -> nn.Module:
 
 
 def test_images_become_ten_logits(model):
-    assert model(torch.rand(5, 1, 28, 28)).shape == (5, 10)
+    sixteen = type(model).__name__ == "E1"  # as published
+    assert model(torch.rand(5, 1, 28, 28)).shape == (5, 16 if sixteen else 10)
 
 
-def test_both_counts_are_below_the_budget(model):
-    assert count_parameters(model) < PARAMETER_BUDGET
-    assert count_parameters(fold_batch_norm(model)) < PARAMETER_BUDGET
+def test_both_counts_are_below_the_budget(own):
+    assert count_parameters(own) < PARAMETER_BUDGET
+    assert count_parameters(fold_batch_norm(own)) < PARAMETER_BUDGET
+
+
+def test_every_network_goes_by_the_name_of_its_class():
+    assert list(MODELS) == [network.__name__ for network in MODELS.values()]
+    assert MODELS.keys() == OWN.keys() | PUBLISHED.keys() and len(MODELS) == len(OWN) + len(PUBLISHED)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_networks_cost_and_see_what_was_published(name):
+    rows = trace(build(name))
+    products = sum(row.multiply_accumulates for row in rows)
+    assert (count_parameters(build(name)), round(products / 1e6, 3), rows[-1].field_out) == PUBLISHED[name]
+
+
+def test_every_network_has_an_origin():
+    assert origin("CompactNet") == "own"
+    assert origin("A3") == "nikhiljaiswal/mnist-cnn-aws"
+    assert all((origin(name) == "own") == (name in OWN) for name in MODELS)
+    assert len({origin(name) for name in PUBLISHED}) == 5
+
+
+def test_no_network_has_a_layer_that_a_gpu_cannot_repeat(model):
+    assert not any(isinstance(module, nn.AdaptiveAvgPool2d) for module in model.modules())
 
 
 def test_the_docstring_states_the_count(model):
@@ -43,7 +92,8 @@ def test_the_docstring_states_the_count(model):
 
 
 def test_the_comments_state_shapes_and_receptive_fields(model):
-    stated = [tuple(int(number) for number in row if number) for row in COMMENT.findall(inspect.getsource(type(model)))]
+    table = next(rows for kind in type(model).__mro__ if (rows := COMMENT.findall(inspect.getsource(kind))))
+    stated = [tuple(int(number) for number in row if number) for row in table]
     found, maps = [], torch.rand(2, 1, 28, 28)
     for position, block in enumerate(model.eval(), 1):
         maps = block(maps)
@@ -56,12 +106,12 @@ def test_a_gradient_reaches_every_parameter(model):
     assert all(parameter.grad is not None and parameter.grad.abs().max() > 0 for parameter in model.parameters())
 
 
-def test_it_can_learn_twenty_images_by_heart(model, digits):
+def test_it_can_learn_twenty_images_by_heart(own, digits):
     images, labels = digits.train.images[:20].float() / 255, digits.train.labels[:20]
-    optimizer = torch.optim.Adam(model.parameters(), lr=0.01)
+    optimizer = torch.optim.Adam(own.parameters(), lr=0.01)
     for _ in range(150):
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(images), labels)
+        loss = F.cross_entropy(own(images), labels)
         loss.backward()
         optimizer.step()
     assert loss < 0.05
@@ -76,17 +126,35 @@ def test_folding_norms_changes_no_logit(model):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_norm_without_a_convolution_cannot_be_folded():
-    negative = nn.BatchNorm2d(4)
-    nn.init.constant_(negative.weight, -1.0)
-    for layers in (
-        [nn.Conv2d(1, 4, 3), nn.ReLU(), models.BatchNorm(4)],
-        [models.BatchNorm(1), nn.Conv2d(1, 4, 3)],
-        [nn.MaxPool2d(2), models.BatchNorm(1)],
-        [nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), negative],
-    ):
-        with pytest.raises(ValueError, match="cannot be folded"):
-            fold_batch_norm(nn.Sequential(*layers))
+def negative_norm() -> nn.BatchNorm2d:
+    norm = nn.BatchNorm2d(4)
+    nn.init.constant_(norm.weight, -1.0)
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("layers", "channels"),
+    [
+        (lambda: [nn.Conv2d(1, 4, 3), nn.ReLU(), models.BatchNorm(4)], 4),
+        (lambda: [models.BatchNorm(1), nn.Conv2d(1, 4, 3)], 1),
+        (lambda: [nn.MaxPool2d(2), models.BatchNorm(1), nn.Conv2d(1, 4, 3)], 1),
+        (lambda: [nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), negative_norm()], 4),
+        (lambda: [nn.Conv2d(1, 4, 3), nn.AvgPool2d(2), nn.BatchNorm2d(4), nn.Flatten()], 4),
+    ],
+)
+def test_a_norm_without_a_convolution_costs_two_numbers_per_channel(layers, channels):
+    network = settled(nn.Sequential(*layers()))
+    images, state = torch.rand(9, 1, 28, 28), torch.get_rng_state()
+    folded = fold_batch_norm(network)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.allclose(folded(images), network(images), atol=1e-5)
+    assert count_parameters(folded) == 40 + 2 * channels
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
+def test_norms_of_other_types_are_deployed_as_they_are():
+    folded = fold_batch_norm(nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.BatchNorm2d(4)).double())
+    assert folded(torch.rand(2, 1, 28, 28, dtype=torch.double)).dtype == torch.double
 
 
 def test_pooling_before_norm_and_relu_is_exact():

@@ -124,6 +124,14 @@ def test_confusion_counts_every_mistake(published, target):
     assert sum(int(text) for text in texts(figure)) == len(published.mistakes)
 
 
+def test_confusion_shows_classes_that_are_no_digit(published, target):
+    mistake = {"index": 5, "label": 4, "predicted": 12, "confidence": 0.5}
+    figure = drawn(plots.confusion(replace(published, mistakes=[mistake]), "confusion"), target)
+    (axis,) = figure.axes
+    assert [(text.get_text(), text.get_position()) for text in axis.texts] == [("1", (12, 4))]
+    assert list(axis.get_xticks()) == list(range(13)) and list(axis.get_yticks()) == list(range(10))
+
+
 def test_mistakes_show_the_image_with_its_label_and_confidence(published, few, target):
     mistake = {"index": 5, "label": 4, "predicted": 9, "confidence": 0.874}
     figure = drawn(plots.mistakes(replace(published, mistakes=[mistake]), few, "mistakes"), target)

@@ -36,7 +36,7 @@ MANY = 64  # seeds at once on a GPU
 WORKERS = (0, 2)  # processes of a DataLoader
 
 # A published recipe as it is usually run: its network, batch size, and a distortion for a quarter of the images.
-BASELINE, BASELINE_BATCH = "SkeletonNet", 512
+BASELINE, BASELINE_BATCH = "E3", 512
 BASELINE_POLICY, BASELINE_SHARE = Policy(rotation=7.0, shift=2, scale=0.05), 0.25
 
 # Which part of training an operator of PyTorch belongs to, by how its name begins.

@@ -1,7 +1,6 @@
-"""The command line: run the steps, print results, list the networks."""
+"""The command line: run the steps, print results, list the networks, rent a GPU."""
 
 import argparse
-import ast
 import json
 import os
 import sys
@@ -9,6 +8,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mnist_lab import publish, results, runner
+from mnist_lab.cloud.commands import add_parser
+from mnist_lab.cloud.errors import CloudError
 from mnist_lab.data import DIGITS_NAME, DataCorrupt, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build
 from mnist_lab.recipe import ParameterError, read_parameters
@@ -16,7 +17,7 @@ from mnist_lab.records import RecordError, load_records
 from mnist_lab.runtime import pick_device
 from mnist_lab.summary import facts
 
-EXPECTED = (runner.RunError, DataCorrupt, DataNotFound, ParameterError, RecordError)  # told in a sentence
+EXPECTED = (CloudError, runner.RunError, DataCorrupt, DataNotFound, ParameterError, RecordError)  # told in a sentence
 STOPPED = "tracked files change all together or not at all, and what was executed is in runs/"
 
 
@@ -68,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(command=command)
     tables = commands.add_parser("readme", help="write the tables in README.md anew from the tracked records")
     tables.set_defaults(command=write_readme)
+    add_parser(commands)
     return top
 
 
@@ -104,12 +106,7 @@ def read_overrides(options: argparse.Namespace) -> dict[str, object]:
     overrides: dict[str, object] = dict(runner.QUICK) if options.quick else {}
     if options.device:
         overrides["DEVICE"] = options.device
-    for name, text in options.parameter:
-        try:
-            overrides[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):  # a word: papermill's -p has no quotes either
-            overrides[name] = text
-    return overrides
+    return overrides | {name: runner.read_value(text) for name, text in options.parameter}
 
 
 def check_cuda() -> None:

@@ -1,6 +1,7 @@
 import json
 
 from mnist_lab import cli
+from mnist_lab.cloud import script
 from mnist_lab.cloud.script import read_back
 
 WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab"]
@@ -14,10 +15,15 @@ def test_the_script_is_shown_without_any_call(capsys, monkeypatch):
     assert read_back(out).arguments[-6:] == ("-p", "EPOCHS", "3", "-p", "DEVICE", "cuda")
 
 
-def test_too_large_a_script_is_a_sentence(capsys):
-    many = [text for _ in range(1) for text in ("-p", "MODEL", "x" * 13_000)]
-    assert cli.main(["sagemaker", "render", *WHERE, *many]) == 1
-    assert "MODEL" in capsys.readouterr().err  # no such network
+def test_a_parameter_that_no_notebook_takes_is_a_sentence(capsys):
+    assert cli.main(["sagemaker", "render", *WHERE, "-p", "MODEL", "x" * 13_000]) == 1
+    assert "MODEL is" in capsys.readouterr().err
+
+
+def test_a_script_that_is_too_large_is_a_sentence(capsys, monkeypatch):
+    monkeypatch.setattr(script, "LARGEST", 5_000)
+    assert cli.main(["sagemaker", "render", *WHERE]) == 1
+    assert "bytes, and SageMaker takes 5,000" in capsys.readouterr().err
 
 
 def test_policies_are_complete_with_credentials_and_hold_placeholders_without(aws, capsys, monkeypatch):

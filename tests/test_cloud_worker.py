@@ -146,7 +146,8 @@ def test_a_run_succeeds_stops_itself_and_is_not_repeated(trial, machine, aws):
     shown = json.loads(kernels.read_text())
     assert shown["argv"][0].startswith(str(machine.work))
     code = "import mnist_lab.cloud.gpu; print(mnist_lab.__file__)"  # in that kernel, wherever the notebook is
-    found = subprocess.check_output([shown["argv"][0], "-c", code], cwd="/", text=True).strip()
+    kernel = [shown["argv"][0], "-c", code]
+    found = subprocess.check_output(kernel, cwd="/", env=machine.environment, text=True).strip()
     assert found == f"{machine.work / trial.job.run_id}/mnist_lab/__init__.py"
 
 
@@ -159,7 +160,7 @@ def test_a_failing_cell_fails_the_run_and_its_notebook_comes_home(trial):
 
 
 def test_a_run_beyond_its_time_is_ended_and_what_it_has_comes_home(trial):
-    status = trial.run("print('begun')", "import time; time.sleep(300)", max_minutes=0.5)
+    status = trial.run("print('begun')", "import time; time.sleep(300)", max_minutes=0.7)
     assert (status.state, status.exit_code) == ("TIMED_OUT", 124)
     assert "while running step 3" in status.reason
     notebook = nbformat.reads(trial.text("output/03_trial.ipynb"), as_version=4)

@@ -10,7 +10,7 @@ usage: ./run_all.sh [options]     run the three step notebooks and print the res
        ./run_all.sh test          lint, and run the tests
        ./run_all.sh setup         only make the environment; then: .venv/bin/jupyter lab notebooks
 
-Each makes .venv and installs requirements.txt first if that has not been done (about 6 GB).
+Each makes .venv and installs requirements.txt first if that has not been done (about 7 GB).
 
 options of a run:
   --quick             a quick look: 2 epochs of 3,000 images
@@ -55,7 +55,7 @@ set_up() {
     local python quiet=(--quiet)
     python=$(find_python)
     if [[ -t 1 ]]; then quiet=(); fi
-    echo "setting up .venv with $("$python" --version): some minutes, about 6 GB"
+    echo "setting up .venv with $("$python" --version): some minutes, about 7 GB"
     rm -f "$stamp"
     if ! "$python" -m venv --clear .venv; then
         echo "error: $python cannot make a virtual environment (on Debian: apt install python3-venv)" >&2

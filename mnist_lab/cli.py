@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 
 from mnist_lab import commands, runner, study
+from mnist_lab.cloud.commands import add_parser
+from mnist_lab.cloud.errors import CloudError
 from mnist_lab.data import DataCorrupt, DataNotFound
 from mnist_lab.recipe import ParameterError
 from mnist_lab.records import RecordError
@@ -16,6 +18,7 @@ EXPECTED = (
     DataNotFound,
     ParameterError,
     RecordError,
+    CloudError,
 )  # told in a sentence
 STOPPED = "tracked files change all together or not at all, and what was executed is in runs/"
 
@@ -105,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
     tables.set_defaults(command=commands.write_readme)
     sheets = verbs.add_parser("workbook", help="write RF_calculations.xlsx anew from the networks and the steps")
     sheets.set_defaults(command=commands.write_workbook)
+    add_parser(verbs)
     return top
 
 

@@ -1,7 +1,6 @@
 """What the commands of the command line do."""
 
 import argparse
-import ast
 import json
 import os
 from dataclasses import asdict
@@ -91,12 +90,7 @@ def read_overrides(options: argparse.Namespace) -> dict[str, object]:
     overrides: dict[str, object] = dict(runner.QUICK) if getattr(options, "quick", False) else {}
     if options.device:
         overrides["DEVICE"] = options.device
-    for name, text in getattr(options, "parameter", []):
-        try:
-            overrides[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):  # a word: papermill's -p has no quotes either
-            overrides[name] = text
-    return overrides
+    return overrides | {name: runner.read_value(text) for name, text in getattr(options, "parameter", [])}
 
 
 def check_cuda() -> None:

@@ -78,6 +78,14 @@ def read_literals(source: str) -> dict[str, object]:
     return values
 
 
+def read_value(text: str) -> object:
+    """Read a parameter's value as Python's literal, else as a word: papermill's -p has no quotes either."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
 def run_steps(steps: list[Step], overrides: Mapping[str, object], folder: Path) -> None:
     """Execute ``steps`` in order into ``folder``, their printed lines on the terminal as they come.
 

@@ -100,15 +100,16 @@ def processor() -> str:
 
 
 def commit() -> str | None:
-    """Return the checkout's commit, with "+changes" if the package differs from it; None outside git.
+    """Return the checkout's commit, with "+changes" if the package differs from it.
 
+    Outside git it is what MNIST_LAB_COMMIT says, or None: a copy on another machine is told where it comes from.
     Notebooks do not count: publishing rewrites their outputs, and what they decide is in the record itself.
     """
     try:
         head = git("rev-parse", "HEAD")
         changed = git("status", "--porcelain", "--", "mnist_lab")
     except (OSError, subprocess.CalledProcessError):
-        return None
+        return os.environ.get("MNIST_LAB_COMMIT")
     return head + ("+changes" if changed else "")
 
 

@@ -1,5 +1,6 @@
 """Shared data: all offline. Tests that need MNIST itself use ``mnist`` and are skipped without it."""
 
+import logging
 import os
 
 os.environ["TQDM_DISABLE"] = "1"
@@ -91,3 +92,43 @@ def speed() -> Benchmark:
         gpu_many=None,
         environment={"device": "a processor", "device_type": "cpu", "packages": {"torch": "2.15.0"}},
     )
+
+
+@pytest.fixture(scope="session")
+def emulator():
+    """AWS on a port of this machine; see emulator.py."""
+    from emulator import Emulator
+
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = Emulator()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def aws(emulator, monkeypatch):
+    """An empty AWS that this process and its children talk to, with one role; what can be set of it is returned."""
+    import boto3
+
+    for name in [name for name in os.environ if name.startswith(("AWS_", "MNIST_LAB_SAGEMAKER_"))]:
+        monkeypatch.delenv(name)
+    for name, value in emulator.variables.items():
+        monkeypatch.setenv(name, value)
+    world = emulator.reset()
+    trust = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"Service": '
+    trust += '"sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}]}'
+    boto3.client("iam", region_name="us-east-1").create_role(RoleName="lab", AssumeRolePolicyDocument=trust)
+    yield world
+    world.__init__()
+
+
+@pytest.fixture
+def machine(aws, emulator, tmp_path):
+    """The machine behind the instance "mnist-lab": its start script is carried out; nothing of it outlives a test."""
+    from emulator import Machine
+
+    made = Machine(tmp_path / "machine", emulator, told="3.10.9-2.10.0")
+    aws.on_boot, aws.on_halt = made.boot, made.halt
+    yield made
+    made.halt()
+    assert made.processes() == []

@@ -13,49 +13,63 @@ LAYERS = (
     "runtime", "data", "batches", "augment", "per_image", "series_a", "series_b", "series_c", "series_d", "series_e",
     "models", "stack", "receptive_field", "input_gradient", "summary", "training", "cuda_graph", "recipe", "experiment",
     "records", "results", "benchmark", "plots", "readme", "runner", "study", "field_sheet", "workbook", "atomic",
-    "publish", "commands", "cli",
+    "publish",
+    "cloud.errors", "cloud.settings", "cloud.bundle", "cloud.script", "cloud.policy", "cloud.account", "cloud.instance",
+    "cloud.runs", "cloud.deployment", "cloud.gpu", "cloud.gpu_results", "cloud.doctor", "cloud.session", "cloud.verbs",
+    "cloud.cleanup", "cloud.preview", "cloud.commands", "cloud.flow",
+    "commands", "cli",
 )  # fmt: skip
+
+
+def file_of(module: str) -> Path:
+    """Return where a module is."""
+    return PACKAGE / f"{module.replace('.', '/')}.py"
 
 
 def siblings(path: Path) -> set[str]:
     """Return the modules of the package that ``path`` imports, also inside functions."""
-    found = set()
+    names = set()
     for node in ast.walk(ast.parse(path.read_text())):
         assert not getattr(node, "level", 0), "imports name their module in full"
-        if isinstance(node, ast.ImportFrom) and node.module == "mnist_lab":
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("mnist_lab."):
-            found.add(node.module.split(".")[1])
+        if isinstance(node, ast.ImportFrom):
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("mnist_lab.")}
-    return found
+            names |= {alias.name for alias in node.names}
+    found = {name.removeprefix("mnist_lab.") for name in names if name.startswith("mnist_lab.")}
+    return {name for name in found if file_of(name).is_file()}
 
 
 def test_every_module_has_its_place():
-    assert sorted(LAYERS) == sorted(path.stem for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+    modules = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py") if path.stem != "__init__"]
+    assert sorted(LAYERS) == sorted(".".join(module.parts) for module in modules)
+
+
+def test_imports_are_seen():
+    assert siblings(PACKAGE / "cloud" / "gpu.py") == {"runtime"}
+    assert {"commands", "runner", "cloud.commands", "cloud.errors"} <= siblings(PACKAGE / "cli.py")
 
 
 @pytest.mark.parametrize("module", LAYERS)
 def test_imports_point_one_way(module):
-    assert siblings(PACKAGE / f"{module}.py") <= set(LAYERS[: LAYERS.index(module)])
+    assert siblings(file_of(module)) <= set(LAYERS[: LAYERS.index(module)])
 
 
 @pytest.mark.parametrize("module", LAYERS)
 def test_a_module_is_short_has_a_docstring_and_a_test(module):
-    text = (PACKAGE / f"{module}.py").read_text()
+    text = file_of(module).read_text()
     assert len(text.splitlines()) <= 250
     assert ast.get_docstring(ast.parse(text))
-    assert (ROOT / "tests" / f"test_{module}.py").is_file()
+    assert (ROOT / "tests" / f"test_{module.replace('.', '_')}.py").is_file()
 
 
 @pytest.mark.parametrize("module", LAYERS)
 def test_public_names_have_docstrings(module):
-    nodes = ast.parse((PACKAGE / f"{module}.py").read_text()).body
+    nodes = ast.parse(file_of(module).read_text()).body
     public = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"]
     assert [node.name for node in public if not ast.get_docstring(node)] == []
 
 
 def test_the_readme_maps_every_module_in_the_order_of_the_layers():
     text = (ROOT / "README.md").read_text()
-    places = [text.index(f"[`{module}`](mnist_lab/{module}.py)") for module in LAYERS]
+    places = [text.index(f"[`{module}`](mnist_lab/{module.replace('.', '/')}.py)") for module in LAYERS]
     assert places == sorted(places)

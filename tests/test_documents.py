@@ -1,6 +1,7 @@
 """README and records: everything named exists, every number is a record's, and the records are of today's code."""
 
 import re
+import shlex
 import subprocess
 from collections import Counter
 
@@ -8,7 +9,8 @@ import nbformat
 import pytest
 from PIL import Image
 
-from mnist_lab import experiment, publish, readme, runner
+from mnist_lab import cli, experiment, publish, readme, runner
+from mnist_lab.cloud import flow
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.records import is_publishable, load_records
 from mnist_lab.runtime import ROOT
@@ -27,7 +29,8 @@ def test_links_and_pictures_exist():
 
 
 def test_every_picture_is_made_by_a_step():
-    made = {name for step in runner.find_steps() for name in publish_files(step)} | {publish.LADDER, publish.SPEED}
+    made = {name for step in runner.find_steps() for name in publish_files(step)}
+    made |= {publish.LADDER, publish.SPEED, flow.PICTURE.name}
     assert {path.name for path in publish.IMAGES.iterdir()} == made
 
 
@@ -98,9 +101,17 @@ def test_commands_in_the_readme_exist():
         assert f"./run_all.sh {word}" in usage
 
 
+def test_cloud_commands_in_the_readme_exist():
+    """Each line is parsed as the command line would."""
+    lines = re.findall(r"^mnist-lab (sagemaker[^#\n]*)", README, re.MULTILINE)
+    assert len(lines) >= 8
+    for line in lines:
+        cli.parser().parse_args(shlex.split(line))
+
+
 def test_pins_say_who_needs_them_and_cover_the_package():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
-    pinned = {line.split("==")[0] for line in lines if line and line[0] != "#"}
-    assert all(re.fullmatch(r"[\w-]+==[\d.]+", line) for line in lines if line and line[0] != "#")
+    pinned = {re.split(r"==|\[", line)[0] for line in lines if line and line[0] != "#"}
+    assert all(re.fullmatch(r"[\w-]+(\[\w+\])?==[\d.]+", line) for line in lines if line and line[0] != "#")
     declared = set(re.findall(r'^    "([\w-]+)[>=]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
     assert declared <= pinned

@@ -60,3 +60,14 @@ def test_run_folder_is_named_by_the_batch(tmp_path, monkeypatch):
     monkeypatch.setenv("MNIST_LAB_RUNS", str(tmp_path / "a" / "b"))
     assert runtime.run_folder() == tmp_path / "a" / "b"
     assert runtime.run_folder().is_dir()
+
+
+def test_a_copy_outside_git_is_told_its_commit(monkeypatch):
+    def no_git(*arguments):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(runtime, "git", no_git)
+    monkeypatch.delenv("MNIST_LAB_COMMIT", raising=False)
+    assert runtime.commit() is None
+    monkeypatch.setenv("MNIST_LAB_COMMIT", "abc+changes")
+    assert runtime.commit() == "abc+changes"

@@ -1,0 +1,40 @@
+"""Proves, on the instance and before time is spent, that PyTorch can compute on its GPU; prints what it is."""
+
+import subprocess
+import sys
+
+import torch
+
+from mnist_lab.runtime import pick_device
+
+
+def describe_gpu() -> str:
+    """Compute on the GPU and return its name and the versions.
+
+    Raises RuntimeError where there is none, or one that this PyTorch was not built for: such a GPU is seen by
+    ``is_available`` and fails at its first operation.
+    """
+    device = pick_device("cuda")
+    ones = torch.ones(64, 64, device=device)
+    if (ones @ ones).sum().item() != 64**3:
+        raise RuntimeError(f"{device} computes wrong numbers")
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+    return f"{name}, PyTorch {torch.__version__}, CUDA {torch.version.cuda}"
+
+
+def main() -> int:
+    """Print one line on the GPU and return 0, or say on stderr why there is none and return 1."""
+    try:
+        print(describe_gpu())
+    except RuntimeError as error:  # torch's own for CUDA included
+        print(f"error: {error}", file=sys.stderr)
+        try:
+            subprocess.run(["nvidia-smi"], stdout=sys.stderr, timeout=30)
+        except (OSError, subprocess.TimeoutExpired):
+            print("nvidia-smi is not there either", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+#!/bin/bash
+# shellcheck disable=SC1091,SC2154 # settings.sh, written at the start, assigns what looks unassigned
+# SageMaker runs this as root at every start of the instance and waits for its end and for its output to close, five
+# minutes at most. So all that can be slow is left to two detached processes. Exit code 1: the start fails, at no cost.
+set -euo pipefail
+umask 022
+control=${MNIST_LAB_ROOT:-}/var/lib/mnist-lab # root's, so that no notebook can change what root runs
+mkdir -p "$control"
+
+cat >"$control/settings.sh" <<'END_OF_SETTINGS'
+#include settings
+#include common.sh
+END_OF_SETTINGS
+cat >"$control/watchdog.sh" <<'END_OF_WATCHDOG'
+#include watchdog.sh
+END_OF_WATCHDOG
+cat >"$control/worker.sh" <<'END_OF_WORKER'
+#include worker.sh
+END_OF_WORKER
+
+. "$control/settings.sh"
+metadata=$root/opt/ml/metadata/resource-metadata.json
+instance=$(sed -n 's/.*"ResourceName" *: *"\([A-Za-z0-9-]*\)".*/\1/p' "$metadata")
+if [[ -z $instance ]]; then
+    echo "mnist-lab: $metadata does not name this instance, so nothing could stop it again" >&2
+    exit 1
+fi
+if ! command -v aws >/dev/null; then
+    echo "mnist-lab: there is no aws command here, so nothing could stop this instance again" >&2
+    exit 1
+fi
+printf 'instance=%s\nstarted=%s\n' "$instance" "$(date +%s)" >>"$control/settings.sh"
+
+setsid nohup bash "$control/watchdog.sh" </dev/null >>"$control/watchdog.log" 2>&1 &
+
+mkdir -p "$work/logs"
+touch "$log"
+as_user=()
+if [[ $(id -un) != "$user" ]]; then
+    chown "$user" "$work" "$work/logs" "$log"
+    as_user=(runuser -u "$user" --)
+fi
+setsid nohup "${as_user[@]}" bash "$control/worker.sh" </dev/null >>"$log" 2>&1 &
+echo "mnist-lab: run $run_id goes on in the background; its log: $run_url/log.txt"

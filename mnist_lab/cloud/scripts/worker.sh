@@ -1,0 +1,194 @@
+#!/bin/bash
+# shellcheck disable=SC1091,SC2154,SC2317,SC2329 # settings.sh assigns; functions are called by name
+# The run: fetch and verify the bundle, prepare, prove the GPU, execute step 3, bring everything to S3, stop.
+set -euo pipefail
+. "$(dirname "$0")/settings.sh"
+export HOME=$home PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+cd "$work"
+exec 9>.lock
+if ! flock -n 9; then
+    say "another worker holds $work/.lock: nothing to do"
+    exit 0
+fi
+echo $$ >.worker.pid
+
+repository=$work/$run_id
+over_file=$work/logs/$run_id.over
+machine='' reason='' child='' uploader='' over='' stage='starting'
+
+fail() {
+    local code=$?
+    reason=$*
+    ((code == 124 || code == 137)) || code=1 # timeout's own
+    exit "$code"
+}
+
+# Run a command until the time is up, so that a signal reaches this script meanwhile.
+within() {
+    local left=$((started + max_seconds - $(date +%s)))
+    timeout --kill-after=30 "$((left > 1 ? left : 1))" "$@" &
+    child=$!
+    local code=0
+    wait "$child" || code=$?
+    child=''
+    return "$code"
+}
+
+# Upload file $1 as $2 and look whether it arrived whole: aws has been seen to do nothing, successfully.
+put() {
+    local there
+    aws s3 cp --only-show-errors "$1" "$run_url/$2" &&
+        there=$(aws s3api head-object --bucket "$bucket" --key "$run_key/$2" --query ContentLength --output text) &&
+        [[ $there == "$(stat -c %s "$1")" ]]
+}
+
+# Upload all outputs, and compare what S3 lists with what lies here.
+put_outputs() {
+    local here there
+    aws s3 cp --only-show-errors --recursive "$1" "$run_url/output/" &&
+        there=$(aws s3api list-objects-v2 --bucket "$bucket" --prefix "$run_key/output/" \
+            --query 'Contents[].[Size,Key]' --output text | sed "s|\t.*/|\t|" | sort) &&
+        here=$(find "$1" -maxdepth 1 -type f -printf '%s\t%f\n' | sort) &&
+        [[ -z $(comm -23 <(echo "$here") <(echo "$there")) ]]
+}
+
+# Try again while S3 fails, for half of the grace, so that the watchdog never comes first.
+persist() {
+    local until=$(($(date +%s) + grace_seconds / 2))
+    until "$@"; do
+        [[ $(date +%s) -lt $until ]] || return 1
+        say "could not upload: again in $poll_seconds s"
+        sleep "$poll_seconds"
+    done
+}
+
+write_status() { # state, exit code
+    local text=$work/.status.json
+    printf '{"state": "%s", "exit_code": %d, "reason": "%s", "machine": "%s", "started": %d, "updated": %d}\n' \
+        "$1" "$2" "$(plain "$reason")" "$(plain "$machine")" "$started" "$(date +%s)" >"$text"
+    persist put "$text" status.json
+}
+
+plain() { tr -c '[:print:]' ' ' <<<"$1" | sed 's/["\\]/ /g; s/ *$//' | cut -c1-500; }
+
+finish() {
+    local code=$? state=FAILED folder=()
+    trap '' TERM INT HUP
+    trap - EXIT
+    set +e
+    cd / || true
+    for process in $child $uploader; do kill "$process"; done
+    [[ -z $child ]] || wait "$child"
+    if [[ -n $over ]]; then # somebody came to look
+        ((code == 0)) || say "could not prepare the notebook: ${reason:-$stage}"
+        exit 0
+    fi
+    case $code in
+    0) state=SUCCEEDED ;;
+    124 | 137)
+        state=TIMED_OUT
+        reason="the time was up ($max_seconds s) while $stage"
+        ;;
+    esac
+    ((code == 0)) || reason=${reason:-failed while $stage}
+    say "$state ${reason}"
+    df -h "$work" | tail -1
+    folder=("$repository"/runs/*/)
+    if compgen -G "${folder[-1]}*.*" >/dev/null && ! persist put_outputs "${folder[-1]}"; then
+        [[ $state != SUCCEEDED ]] || state=FAILED code=1
+        reason="${reason:+$reason; }the outputs could not be uploaded"
+        say "$reason"
+    fi
+    echo "$state" >"$over_file"
+    persist put "$log" log.txt
+    write_status "$state" "$code"
+    if [[ $state == SUCCEEDED ]]; then
+        persist put "$over_file" _SUCCESS
+    fi
+    stop_instance 60
+    put "$log" log.txt
+}
+trap finish EXIT
+trap 'exit 143' TERM INT HUP
+
+say "run $run_id on $instance"
+stage='asking S3 for an earlier status'
+earlier=$(aws s3 cp --only-show-errors "$run_url/status.json" - 2>/dev/null) || earlier=''
+if [[ -f $over_file || $earlier == *'"state": '* && $earlier != *'"state": "RUNNING"'* ]]; then
+    over=yes
+    say "this run is over, nothing is repeated; the watchdog stops the instance in $((max_seconds + grace_seconds)) s"
+else
+    write_status RUNNING 0 || fail "S3 cannot be written to: compare the role with mnist-lab sagemaker policy execution"
+    (while kill -0 $$; do
+        sleep "$poll_seconds"
+        put "$log" log.txt || true
+    done) 9>&- &>/dev/null &
+    uploader=$!
+fi
+
+if [[ -z $over || ! -f $repository/.complete ]]; then
+    stage='fetching the bundle'
+    archive=$work/.bundle.tar.gz
+    within aws s3 cp --only-show-errors "s3://$bucket/$bundle_key" "$archive" ||
+        fail "the bundle s3://$bucket/$bundle_key could not be fetched: mnist-lab sagemaker run puts it there"
+    sha256sum --check --status <<<"$bundle_sha256  $archive" ||
+        fail "the bundle does not have the checksum it was uploaded with: mnist-lab sagemaker run --again"
+    rm -rf "$repository"
+    mkdir -p "$repository" data
+    tar -xzf "$archive" --no-same-owner -C "$repository"
+    ln -s ../data "$repository/data"
+    touch "$repository/.complete"
+fi
+
+stage='looking for PyTorch'
+python=''
+for candidate in "$home"/anaconda3/envs/pytorch*/bin/python "$home"/anaconda3/envs/*/bin/python; do
+    if key=$("$candidate" -c 'import platform, torch; print(platform.python_version(), torch.__version__, sep="-")'); then
+        python=$candidate
+        break
+    fi
+done
+[[ -n $python ]] || fail "no environment in $home/anaconda3/envs has PyTorch: is the platform notebook-al2023-v1?"
+say "$python: Python and PyTorch $key"
+if [[ -z $over && $device == cuda ]]; then
+    stage='proving the GPU'
+    machine=$(PYTHONPATH=$repository "$python" -m mnist_lab.cloud.gpu) ||
+        fail "no usable GPU on this instance, and a run on its CPU was not asked for: see the log"
+    say "$machine"
+fi
+
+stage='installing packages'
+requirements=$repository/mnist_lab/cloud/scripts/requirements.txt
+environment=$work/.environments/$key-$(sha256sum <"$requirements" | cut -c1-8)
+if [[ ! -f $environment/.installed ]] || ! "$environment/bin/python" -c ''; then # none, or made with a Python that is gone
+    rm -rf "$work/.environments"
+    # Its pip is the system's too: a second setuptools would hide the one that PyTorch asks for.
+    within "$python" -m venv --system-site-packages --without-pip "$environment"
+    # What PyTorch was built with stays as it is.
+    "$python" -m pip list --format=freeze | grep -E '^(torch|torchvision|numpy)==' >.constraints.txt || true
+    within "$environment/bin/python" -m pip install --quiet -c .constraints.txt -r "$requirements" ||
+        fail "pip could not install what step 3 needs: without internet access, give the instance a package index"
+    touch "$environment/.installed"
+fi
+for site in "$environment"/lib/python3*/site-packages; do
+    echo "$repository" >"$site/mnist-lab.pth"
+done
+# Home does not outlive a stop, and with it kernels: so at every start.
+"$environment/bin/python" -m ipykernel install --user --name mnist-lab --display-name 'mnist-lab' >/dev/null
+[[ -z $over ]] || exit 0
+
+if [[ -n $mnist_key ]]; then
+    stage='fetching MNIST'
+    within aws s3 cp --only-show-errors "s3://$bucket/$mnist_key" .mnist.tar.gz ||
+        fail "MNIST could not be fetched from s3://$bucket/$mnist_key: mnist-lab sagemaker run --data puts it there"
+    tar -xzf .mnist.tar.gz --no-same-owner -C data # its bytes are verified when they are loaded
+fi
+
+stage='running step 3'
+cd "$repository"
+export MNIST_LAB_COMMIT=$commit
+code=0
+within "$environment/bin/python" -c 'import sys; from mnist_lab.cli import main; sys.exit(main())' \
+    run --step 3 "${arguments[@]}" || code=$?
+((code == 0)) || reason=$(grep '^error: ' "$log" | tail -1) || true # the package's own sentence, if it came to one
+exit "$code"

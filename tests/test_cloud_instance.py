@@ -1,0 +1,113 @@
+import boto3
+import pytest
+
+from mnist_lab.cloud.account import Account
+from mnist_lab.cloud.errors import CloudError
+from mnist_lab.cloud.instance import Instance
+from mnist_lab.cloud.settings import CloudSettings
+
+SCRIPT = "#!/bin/bash\nexit 0\n"
+
+
+@pytest.fixture
+def instance(aws) -> Instance:
+    aws.pending, aws.stopping = 0.3, 0.1
+    settings = CloudSettings(region="us-east-1", role="lab", bucket="lab-bucket", poll_seconds=1)
+    return Instance(Account(settings))
+
+
+def make(instance: Instance) -> None:
+    instance.put_script(SCRIPT)
+    instance.create(instance.account.role())
+
+
+def test_a_life(instance):
+    assert instance.status() == "none" and instance.script() is None
+    make(instance)
+    assert instance.status() == "Pending"
+    instance.request_stop()  # refused while Pending, so asked again
+    assert instance.wait(("Stopped",)) == "Stopped"
+    instance.request_stop()  # nothing to do
+    instance.start()
+    assert instance.wait(("InService",)) == "InService"
+    assert instance.url().startswith("https://mnist-lab")
+    instance.delete()
+    assert instance.status() == "none" and instance.script() is None
+    instance.delete()  # nothing to do
+
+
+def test_it_is_made_as_documented(instance):
+    make(instance)
+    found = instance.describe()
+    assert (found["InstanceType"], found["PlatformIdentifier"]) == ("ml.g4dn.xlarge", "notebook-al2023-v1")
+    assert found["InstanceMetadataServiceConfiguration"] == {"MinimumInstanceMetadataServiceVersion": "2"}
+    assert (found["RootAccess"], found["DirectInternetAccess"]) == ("Disabled", "Enabled")
+    assert (found["VolumeSizeInGB"], found["NotebookInstanceLifecycleConfigName"]) == (10, "mnist-lab")
+
+
+def test_a_script_is_stored_once_and_replaced_when_it_differs(instance):
+    assert instance.put_script(SCRIPT) and not instance.put_script(SCRIPT)
+    assert instance.put_script(SCRIPT + "# more\n")
+    assert instance.script() == SCRIPT + "# more\n"
+
+
+def test_a_script_that_is_too_large_is_refused_before_aws_sees_it(instance):
+    with pytest.raises(CloudError, match="SageMaker takes 12,288"):
+        instance.put_script(SCRIPT + "#" * 12_288 + "\n")
+    assert instance.script() is None
+
+
+def test_a_stopped_instance_is_adapted_to_the_settings(instance):
+    make(instance)
+    instance.request_stop()
+    instance.wait(("Stopped",))
+    role = instance.account.role()
+    assert not instance.adapt(instance.describe(), role)
+    changed = CloudSettings(region="us-east-1", instance_type="ml.g5.xlarge", volume_gb=20, poll_seconds=1)
+    other = Instance(Account(changed))
+    assert other.adapt(other.describe(), role)
+    assert (other.describe()["InstanceType"], other.describe()["VolumeSizeInGB"]) == ("ml.g5.xlarge", 20)
+    with pytest.raises(CloudError, match="cannot shrink"):
+        instance.adapt(instance.describe(), role)
+
+
+def test_somebody_elses_instance_is_not_touched(instance):
+    client = boto3.client("sagemaker", region_name="us-east-1")
+    client.create_notebook_instance(
+        NotebookInstanceName="mnist-lab", InstanceType="ml.t3.medium", RoleArn=instance.account.role()
+    )
+    for action in (instance.describe, instance.request_stop, instance.delete):
+        with pytest.raises(CloudError, match=r"the name mnist-lab is taken .* --name"):
+            action()
+    assert client.describe_notebook_instance(NotebookInstanceName="mnist-lab")["NotebookInstanceStatus"] != "Deleting"
+
+
+def test_quota_0_is_a_sentence_and_makes_nothing(instance, aws):
+    aws.quota = 0
+    with pytest.raises(CloudError, match=r"quota does not allow .*servicequotas"):
+        make(instance)
+    assert instance.status() == "none"
+
+
+def test_no_capacity_is_a_sentence(instance, aws):
+    aws.capacity = False
+    make(instance)
+    with pytest.raises(CloudError, match=r"no such instance free .* --instance-type"):
+        instance.wait(("InService",))
+
+
+def test_a_wait_ends(instance, aws):
+    aws.pending = 60
+    make(instance)
+    with pytest.raises(CloudError, match="Pending since"):
+        instance.wait(("InService",), seconds=0.5)
+
+
+def test_a_dry_run_waits_for_nothing(instance, capsys):
+    dry = Instance(Account(instance.settings, dry_run=True))
+    dry.put_script(SCRIPT)
+    dry.create("arn:aws:iam::123456789012:role/lab")
+    assert dry.wait(("InService",)) == "InService"
+    said = capsys.readouterr().err
+    assert "would call sagemaker.create_notebook_instance " in said and "<script," in said
+    assert instance.status() == "none" and instance.script() is None

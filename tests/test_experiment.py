@@ -17,7 +17,9 @@ def history(run: experiment.Run) -> list:
     return [(epoch.number, epoch.learning_rate, epoch.train, epoch.test) for epoch in run.history]
 
 
-def test_a_seed_repeats_a_run_exactly_and_another_does_not(recipe, small, settings):
+@pytest.mark.parametrize("name", ["CompactNet", "C3"])  # without and with dropout
+def test_a_seed_repeats_a_run_exactly_and_another_does_not(name, recipe, small, settings):
+    recipe = replace(recipe, model=name)
     first, again = (experiment.train(recipe, small, settings) for _ in range(2))
     other = experiment.train(recipe, small, replace(settings, seed=1))
     assert history(first) == history(again)

@@ -30,8 +30,7 @@ from mnist_lab.summary import facts
 from mnist_lab.training import Batches, Epoch, Update, train_one_epoch
 
 EPOCH = 60_000  # images: every speed is scaled to it
-SAMPLE = 6_000  # images per measurement
-ROUNDS = 5
+SAMPLE, ROUNDS = 6_000, 5  # images per measurement, and measurements
 MANY = 64  # seeds at once on a GPU
 WORKERS = (0, 2)  # processes of a DataLoader
 
@@ -211,7 +210,10 @@ def images_per_second(recipe: Recipe, settings: Settings, processes: int) -> flo
     context = multiprocessing.get_context("spawn")
     settings = replace(settings, device="cpu", threads=1, train_limit=SAMPLE)
     with context.Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        return sum(pool.starmap(train_for_a_while, [(recipe, settings)] * processes, chunksize=1))
+        speeds = pool.starmap(train_for_a_while, [(recipe, settings)] * processes, chunksize=1)
+        pool.close()
+        pool.join()
+    return sum(speeds)
 
 
 def train_for_a_while(recipe: Recipe, settings: Settings, seconds: float = 15) -> float:

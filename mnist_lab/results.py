@@ -200,4 +200,7 @@ def provenance(results: Sequence[Result]) -> str:
     """Return one line on which data and machines the numbers come from."""
     scored = " and ".join(sorted({f"{result.scored_on} images of {result.data}" for result in results}))
     devices = "; ".join(sorted({result.device for result in results}))
-    return f"Last epoch, scored on {scored}. Parameters: trainable / deployed. Device: {devices}."
+    return (
+        f"Last epoch, scored on {scored}. Parameters: trainable / deployed. Seconds as they were, whatever else the "
+        f"machine did. Device: {devices}."
+    )

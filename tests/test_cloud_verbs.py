@@ -109,7 +109,10 @@ def test_a_full_run_on_a_gpu_is_kept_and_compared_with_the_study(aws, tmp_path, 
 def test_a_client_that_ends_leaves_no_running_instance(machine, aws, number):
     """Killed, it cannot stop anything, and the machine does; interrupted, it asks for the stop itself."""
     arguments = ["sagemaker", "run", *WHERE, "--max-minutes", "0.1", "--grace-minutes", "0.1", *LOOK]
-    program = "import sys; from mnist_lab.cli import main; sys.exit(main())"
+    program = (  # a background job of a shell, as these tests may be, starts with Ctrl-C ignored
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from mnist_lab.cli import main; sys.exit(main())"
+    )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     client = subprocess.Popen(
         [sys.executable, "-c", program, *arguments],

@@ -141,13 +141,14 @@ def test_a_stopped_run_ends_soon_with_its_kernel_and_leaves_the_notebook(step, r
     source = f"import os, pathlib, time; pathlib.Path({str(pid_file)!r}).write_text(str(os.getpid())); time.sleep(600)"
     path = step(source).path
     program = f"""
-import sys
+import signal, sys
 from pathlib import Path
-from mnist_lab import cli, runner
+from mnist_lab import cli, commands, runner
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with Ctrl-C ignored
 runner.find_steps = lambda: [runner.Step(Path({str(path)!r}))]
 runner.RUNS = Path({str(runs)!r})
 runner.new_folder = lambda runs: runs
-cli.find_data = lambda folder, overrides: {{}}
+commands.find_data = lambda folder, overrides: {{}}
 sys.exit(cli.main(["run"]))
 """
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)

@@ -1,10 +1,22 @@
-"""Replace many files together: all of them, or none."""
+"""Files that appear whole or not at all, one alone or many together."""
 
 import contextlib
 import shutil
 import signal
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in full beside ``path``, and then put it in its place. Raises OSError, with nothing left behind."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_bytes(content)
+        new.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink()
 
 
 def replace_together(sources: Mapping[Path, Path], unwanted: Iterable[Path] = ()) -> None:

@@ -6,7 +6,6 @@ What is compared takes turns within one run, since machines are noisy: trust rat
 import json
 import multiprocessing
 import operator
-import os
 import resource
 import statistics
 import time
@@ -19,6 +18,7 @@ from torch.optim import SGD
 from torch.profiler import ProfilerActivity, profile
 from tqdm import tqdm
 
+from mnist_lab.atomic import write_whole
 from mnist_lab.augment import Policy
 from mnist_lab.experiment import assemble, load_data, train_together
 from mnist_lab.models import build
@@ -236,10 +236,7 @@ def time_runs(recipe: Recipe, settings: Settings, seeds: range | list[int]) -> f
 
 def save_benchmark(found: Benchmark, path: Path) -> None:
     """Write ``found`` as JSON; the file appears whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps(asdict(found), indent=1) + "\n")
-    partial.replace(path)
+    write_whole(path, (json.dumps(asdict(found), indent=1) + "\n").encode())
 
 
 def load_benchmark(path: Path) -> Benchmark:

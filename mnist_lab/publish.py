@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from mnist_lab.atomic import replace_together
+from mnist_lab.atomic import replace_together, write_whole
 from mnist_lab.benchmark import Benchmark, load_benchmark, save_benchmark
 from mnist_lab.plots import ladder, time_shares
 from mnist_lab.readme import render
@@ -75,18 +75,17 @@ def publish_study(records: list[Record]) -> list[Path]:
 
 def publish_benchmark(found: Benchmark) -> None:
     """Track a benchmark, and write its figure and README anew. Raises RunError."""
-    with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
-        path = Path(scratch) / f"{found.environment['device_type']}.json"
-        save_benchmark(found, path)
-        picture = Path(scratch) / SPEED
-        time_shares(found.shares, "Where the time of a training epoch goes (one CPU thread)").savefig(picture)
-        text = Path(scratch) / README.name
-        others = [other for other in load_benchmarks() if other.environment["device_type"] != path.stem]
-        try:
+    device = found.environment["device_type"]
+    try:
+        with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
+            path, picture, text = (Path(scratch) / name for name in (f"{device}.json", SPEED, README.name))
+            save_benchmark(found, path)
+            time_shares(found.shares, "Where the time of a training epoch goes (one CPU thread)").savefig(picture)
+            others = [other for other in load_benchmarks() if other.environment["device_type"] != device]
             text.write_text(render(README.read_text(), load_records(RECORDS), [*others, found]))
             replace_together({BENCHMARKS / path.name: path, IMAGES / SPEED: picture, README: text})
-        except (OSError, ValueError) as error:
-            raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
 
 
 def load_benchmarks() -> list[Benchmark]:
@@ -163,10 +162,8 @@ def ladder_fingerprint(records: list[Record]) -> str:
 
 def write_readme() -> None:
     """Write README's generated blocks anew from the tracked records, as after a change of their layout."""
-    new = README.with_name(f".{README.name}.new")
     try:
-        new.write_text(render(README.read_text(), load_records(RECORDS), load_benchmarks()))
-        new.replace(README)
+        write_whole(README, render(README.read_text(), load_records(RECORDS), load_benchmarks()).encode())
     except (OSError, ValueError) as error:
         raise RunError(f"cannot write {README}: {error}") from error
 

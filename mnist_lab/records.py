@@ -11,6 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from mnist_lab.atomic import write_whole
 from mnist_lab.data import MNIST_NAME, Dataset
 from mnist_lab.experiment import Run
 from mnist_lab.recipe import Recipe, Settings
@@ -112,11 +113,8 @@ def find_mistakes(probabilities: Tensor, labels: Tensor) -> list[dict]:
 
 def save(record: Record, folder: Path) -> Path:
     """Write ``record`` into ``folder`` and return the file; it appears whole or not at all."""
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / record.file_name
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(record), indent=1) + "\n")
-    partial.replace(path)
+    write_whole(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
     return path
 
 

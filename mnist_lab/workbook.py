@@ -1,6 +1,5 @@
 """RF_calculations.xlsx: the receptive fields of every network, and a sheet on which to design one's own."""
 
-import contextlib
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -13,6 +12,7 @@ from torch import nn
 from xlsxwriter.exceptions import XlsxWriterException
 from xlsxwriter.worksheet import Worksheet
 
+from mnist_lab.atomic import write_whole
 from mnist_lab.field_sheet import (
     FORMATS,
     IMAGE,
@@ -66,15 +66,10 @@ def write_workbook(path: Path, steps: Sequence[Step]) -> None:
 
     Raises RunError if a network cannot be traced, has a name that no sheet can have, or the file cannot be written.
     """
-    new = path.with_name(f".{path.name}.new")
     try:
-        new.write_bytes(make_workbook(steps))
-        new.replace(path)
+        write_whole(path, make_workbook(steps))
     except (OSError, ValueError, XlsxWriterException) as error:
         raise RunError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            new.unlink()
 
 
 def make_workbook(steps: Sequence[Step]) -> bytes:

@@ -10,9 +10,10 @@ from mnist_lab.runtime import ROOT
 
 PACKAGE = Path(mnist_lab.__file__).parent
 LAYERS = (
+    "atomic",
     "runtime", "data", "batches", "augment", "per_image", "series_a", "series_b", "series_c", "series_d", "series_e",
     "models", "stack", "receptive_field", "input_gradient", "summary", "training", "cuda_graph", "recipe", "experiment",
-    "records", "results", "benchmark", "plots", "readme", "runner", "study", "field_sheet", "workbook", "atomic",
+    "records", "results", "benchmark", "plots", "readme", "runner", "study", "field_sheet", "workbook",
     "publish",
     "cloud.errors", "cloud.settings", "cloud.bundle", "cloud.script", "cloud.policy", "cloud.account", "cloud.instance",
     "cloud.runs", "cloud.deployment", "cloud.gpu", "cloud.gpu_results", "cloud.doctor", "cloud.session", "cloud.verbs",

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lab.atomic import replace_together
+from mnist_lab.atomic import replace_together, write_whole
 
 
 @pytest.fixture
@@ -48,3 +48,19 @@ def test_a_signal_waits_until_all_files_are_replaced(files, monkeypatch):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert received == [["new", "new", "new"]]
+
+
+def test_a_file_is_written_whole_or_stays(tmp_path, monkeypatch):
+    path = tmp_path / "new" / "file"
+    write_whole(path, b"first")
+    assert path.read_bytes() == b"first"
+
+    def full(self, content):
+        self.open("wb").close()
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        write_whole(path, b"second")
+    assert [file.name for file in path.parent.iterdir()] == ["file"]
+    assert path.read_text() == "first"

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Adam
 from torch.optim.lr_scheduler import LRScheduler
 
 from mnist_lab.batches import OrderedBatches, ShuffledBatches, count_batches
 from mnist_lab.cuda_graph import GraphedUpdate
 from mnist_lab.data import Dataset, hold_out, load
-from mnist_lab.models import build
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.runtime import make_repeatable, pick_device, pick_precision
 from mnist_lab.stack import StackedBatches, stack, unstack
@@ -59,7 +57,7 @@ def load_data(settings: Settings) -> Dataset:
 def initial_network(recipe: Recipe, settings: Settings, seed: int) -> nn.Sequential:
     """Return the network that ``seed`` starts from; it is drawn on the CPU, the same for every device."""
     make_repeatable(seed, settings.threads)
-    return build(recipe.model)
+    return recipe.network()
 
 
 def assemble(recipe: Recipe, data: Dataset, settings: Settings, seeds: Sequence[int]) -> Parts:
@@ -72,13 +70,11 @@ def assemble(recipe: Recipe, data: Dataset, settings: Settings, seeds: Sequence[
     many = len(seeds) > 1
     model = (stack(networks) if many else networks[0]).to(device, memory_format=torch.channels_last)
     train = StackedBatches(batches) if many else batches[0]
-    on_cuda = device.type == "cuda"
-    rate = torch.tensor(recipe.learning_rate, device=device) if on_cuda else recipe.learning_rate  # a graph reads it
-    optimizer = Adam(model.parameters(), lr=rate, fused=True, capturable=on_cuda)
+    optimizer = recipe.optimizer(model.parameters(), device)
     average = WeightAverage(model, recipe.averaging) if recipe.averaging else None
     scored = model if average is None else average.model
     return Parts(
-        update=(GraphedUpdate if on_cuda else Update)(model, optimizer, average, pick_precision(device)),
+        update=(GraphedUpdate if device.type == "cuda" else Update)(model, optimizer, average, pick_precision(device)),
         train=train,
         scheduler=recipe.scheduler(optimizer, recipe.epochs * len(train)),
         scored=unstack(scored, networks) if many else [scored],
@@ -138,7 +134,7 @@ def measure_opening(recipe: Recipe, data: Dataset, settings: Settings, seed: int
 def learning_rates(recipe: Recipe, data: Dataset) -> list[float]:
     """Return the learning rate of every update of a run on ``data``."""
     updates = recipe.epochs * count_batches(len(data.train), recipe.batch_size)
-    optimizer = Adam([nn.Parameter(torch.zeros(()))], lr=recipe.learning_rate)
+    optimizer = recipe.optimizer([nn.Parameter(torch.zeros(()))], torch.device("cpu"))
     scheduler = recipe.scheduler(optimizer, updates)
     rates = []
     for _ in range(updates):

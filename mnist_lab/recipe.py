@@ -5,12 +5,14 @@ import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
-from torch.optim import Optimizer
+import torch
+from torch import nn
+from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from mnist_lab.augment import ENGINES, Policy
 from mnist_lab.batches import Augment
-from mnist_lab.models import MODELS
+from mnist_lab.models import MODELS, build
 
 SCHEDULES = ("constant", "one-cycle")
 
@@ -52,6 +54,10 @@ class Recipe:
         except ValueError as error:
             raise ParameterError(str(error)) from None
 
+    def network(self) -> nn.Sequential:
+        """Return a new network, with the weights that it starts from."""
+        return build(self.model)
+
     def policy(self) -> Policy:
         """Return how strongly images are distorted."""
         return Policy(self.rotation, self.shift, self.scale, self.shear, self.cutout)
@@ -59,6 +65,12 @@ class Recipe:
     def augment(self) -> Augment | None:
         """Return the engine that distorts a batch; None if nothing is to be distorted."""
         return None if self.policy() == Policy() else ENGINES[self.engine](self.policy())
+
+    def optimizer(self, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
+        """Return Adam (Kingma and Ba, 2015) for ``parameters`` on ``device``."""
+        on_cuda = device.type == "cuda"
+        rate = torch.tensor(self.learning_rate, device=device) if on_cuda else self.learning_rate  # a graph reads it
+        return Adam(parameters, lr=rate, fused=True, capturable=on_cuda)
 
     def scheduler(self, optimizer: Optimizer, updates: int) -> LRScheduler | None:
         """Return the learning-rate schedule over ``updates`` batches; None if it stays constant.

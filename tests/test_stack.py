@@ -110,7 +110,7 @@ def test_a_network_that_diverges_leaves_the_others_alone(recipe, small, settings
 
     (alone,) = experiment.train_together(recipe, small, settings, [3], on_epoch=lambda epoch: None)
     monkeypatch.setattr(experiment, "measure_opening", lambda *ignored: 0.0)
-    monkeypatch.setattr(experiment, "build", ruined_once)
+    monkeypatch.setattr("mnist_lab.recipe.build", ruined_once)
     found, diverged = experiment.train_together(recipe, small, settings, [3, 4], on_epoch=lambda epoch: None)
     assert isinstance(diverged, experiment.Diverged)
     assert found.history[-1].train.loss == pytest.approx(alone.history[-1].train.loss, rel=1e-3)

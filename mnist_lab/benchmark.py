@@ -44,7 +44,7 @@ PARTS = {
     "convolution, backward": ("aten::convolution_backward",),
     "norm": ("aten::native_batch_norm", "aten::cudnn_batch_norm"),
     "pooling": ("aten::max_pool2d", "aten::avg_pool2d"),
-    "ReLU": ("aten::clamp_min", "aten::threshold_backward"),
+    "activation": ("aten::silu", "aten::clamp_min", "aten::threshold_backward"),
     "images: pick, distort, normalise": ("aten::index", "aten::grid_sampler", "aten::affine_grid", "aten::bmm"),
     "optimizer and average": ("aten::_fused_adam", "Optimizer.", "aten::_foreach"),
 }

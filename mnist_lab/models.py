@@ -23,8 +23,8 @@ PARAMETER_BUDGET = 8000  # a network of our own has fewer, trainable and deploye
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation with a bias per channel but no scale.
 
-    A ReLU network can put the scale of one layer into the filters of the next, so the scale would be
-    parameters spent for nothing; without it, folding the norm into its convolution (see
+    What a scale does, the filters of the next layer can nearly do as well, so it would be
+    parameters spent for little; without it, folding the norm into its convolution (see
     :func:`fold_batch_norm`) leaves the number of parameters as it was.
     """
 
@@ -39,27 +39,25 @@ def plain_block(c_in: int, c_out: int) -> nn.Sequential:
 
 
 def stem(channels: int) -> nn.Sequential:
-    """5x5 convolution -> 2x2 max pooling -> norm -> ReLU.
+    """5x5 convolution -> 2x2 max pooling -> norm -> SiLU.
 
-    Pooling first gives the same result as pooling last, since norm (without scale) and ReLU keep the
-    order of values, and leaves them a quarter of the work.
+    Pooling first leaves norm and SiLU a quarter of the work.
     """
-    return nn.Sequential(
-        nn.Conv2d(1, channels, 5, bias=False), nn.MaxPool2d(2), BatchNorm(channels), nn.ReLU(inplace=True)
-    )
+    return nn.Sequential(nn.Conv2d(1, channels, 5, bias=False), nn.MaxPool2d(2), BatchNorm(channels), nn.SiLU())
 
 
 def separable_block(c_in: int, c_out: int) -> nn.Sequential:
-    """3x3 convolution of each channel -> 1x1 convolution across channels -> norm -> ReLU.
+    """3x3 convolution of each channel -> 1x1 convolution across channels -> norm -> SiLU.
 
-    About a seventh of a full convolution's weights buys width; no ReLU between the two halves (Chollet,
-    "Xception", CVPR 2017, section 4.7, found that it harms).
+    About a seventh of a full convolution's weights buys width; nothing bends the values between the two halves
+    (Chollet, "Xception", CVPR 2017, section 4.7, found that it harms). SiLU, x sigmoid(x), is a ReLU with a smooth
+    knee (Elfwing, Uchibe and Doya, Neural Networks 2018).
     """
     return nn.Sequential(
         nn.Conv2d(c_in, c_in, 3, groups=c_in, bias=False),
         nn.Conv2d(c_in, c_out, 1, bias=False),
         BatchNorm(c_out),
-        nn.ReLU(inplace=True),
+        nn.SiLU(),
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from mnist_lab.batches import ShuffledBatches
 from mnist_lab.models import leaves
 
-CHANNELWISE = (nn.ReLU, nn.LeakyReLU, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d)
+CHANNELWISE = (nn.ReLU, nn.LeakyReLU, nn.SiLU, nn.Dropout, nn.MaxPool2d, nn.AvgPool2d)
 
 
 class Unstack(nn.Module):

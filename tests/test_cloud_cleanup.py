@@ -3,14 +3,13 @@ import pytest
 
 from mnist_lab import cli
 
-WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab", "--poll-seconds", "1"]
+WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab", "--poll-seconds", "0.1"]
 QUICK = ["--quick", "-p", "DATA", "digits"]
 
 
 @pytest.fixture
 def there(aws):
     """An instance, its configuration, bundle and logs; and a file of somebody else's in the bucket."""
-    aws.pending, aws.stopping = 0.2, 0.1
     assert cli.main(["sagemaker", "up", *WHERE, *QUICK]) == 0
     boto3.client("s3").put_object(Bucket="lab-bucket", Key="mnist-lab-2/src/x", Body=b"1")
     logs = boto3.client("logs", region_name="us-east-1")

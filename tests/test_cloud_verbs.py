@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 import boto3
 import nbformat
 import pytest
-from emulator import Machine
+from emulator import PATIENCE, Machine, wait_for
 
 from mnist_lab import cli, runner
 from mnist_lab.cloud import gpu_results, verbs
@@ -22,8 +22,7 @@ from mnist_lab.cloud.settings import CloudSettings
 from mnist_lab.records import load_record
 from mnist_lab.runtime import ROOT
 
-WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab", "--poll-seconds", "1"]
-CAPS = ["--max-minutes", "3", "--grace-minutes", "0.3"]
+WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab", "--poll-seconds", "0.1"]
 LOOK = ["--quick", "-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "1000", "-p", "EPOCHS", "1", "-p", "THREADS", "1"]
 
 
@@ -35,7 +34,7 @@ def places(tmp_path, monkeypatch):
 
 
 def lab(verb: str, *arguments: str) -> int:
-    return cli.main(["sagemaker", verb, *WHERE, *CAPS, *arguments])
+    return cli.main(["sagemaker", verb, *WHERE, *arguments])
 
 
 def instance_status() -> str:
@@ -108,35 +107,31 @@ def test_a_full_run_on_a_gpu_is_kept_and_compared_with_the_study(aws, tmp_path, 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_client_that_ends_leaves_no_running_instance(machine, aws, number):
     """Killed, it cannot stop anything, and the machine does; interrupted, it asks for the stop itself."""
-    arguments = ["sagemaker", "run", *WHERE, "--max-minutes", "0.1", "--grace-minutes", "0.1", *LOOK]
     program = (  # a background job of a shell, as these tests may be, starts with Ctrl-C ignored
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from mnist_lab.cli import main; sys.exit(main())"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     client = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        env=environment,
+        [sys.executable, "-c", program, "sagemaker", "run", *WHERE, *LOOK],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     try:
-        deadline = time.monotonic() + 50
-        while not aws.boots and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert aws.boots, client.poll()
-        time.sleep(0.5)
+        wait_for(lambda: aws.boots or client.poll() is not None, "the start")
+        assert client.poll() is None, client.communicate()
         client.send_signal(number)
-        said, _ = client.communicate(timeout=40)
+        said, _ = client.communicate(timeout=PATIENCE)
     finally:
         client.kill()
     assert client.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert "Traceback" not in said and (number == signal.SIGKILL or "stop requested" in said)
-    deadline = time.monotonic() + 45
-    while instance_status() != "Stopped":
-        assert time.monotonic() < deadline, machine.log()
-        time.sleep(0.3)
+    if number == signal.SIGKILL:
+        wait_for(lambda: instance_status() == "InService", "the end of the start script")
+        pid, _ = wait_for(machine.cap, "the watchdog", machine.log)
+        os.kill(pid, signal.SIGKILL)  # the cap is over
+    wait_for(lambda: instance_status() == "Stopped", "the stop", machine.log)
 
 
 def no_gpu_run(*arguments: str) -> int:
@@ -198,7 +193,6 @@ def test_missing_credentials_are_one_sentence(aws, capsys, monkeypatch):
 
 
 def test_a_detached_run_returns_at_once_and_open_attaches_a_person(aws, capsys):
-    aws.pending = 0.2
     assert lab("up", *LOOK) == 0  # nothing runs on this machine: an empty start script
     assert lab("run", "--detach", "--json", *LOOK) == 0
     capsys.readouterr()

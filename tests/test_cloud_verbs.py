@@ -2,19 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import boto3
 import nbformat
 import pytest
 from emulator import PATIENCE, Machine, wait_for
 
-from mnist_lab import cli, runner
-from mnist_lab.cloud import gpu_results, verbs
+from mnist_lab import cli, publish, runner
+from mnist_lab.cloud import verbs
 from mnist_lab.cloud.account import Account
 from mnist_lab.cloud.deployment import current_job
 from mnist_lab.cloud.instance import Instance
@@ -30,7 +31,12 @@ LOOK = ["--quick", "-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "1000", "-p", "E
 def places(tmp_path, monkeypatch):
     """Nothing of the checkout is written to."""
     monkeypatch.setattr(verbs, "FETCHED", tmp_path / "fetched")
-    monkeypatch.setattr(gpu_results, "GPU_RECORDS", tmp_path / "gpu")
+    (tmp_path / "records").mkdir()
+    for path in publish.RECORDS.glob("*.json"):
+        shutil.copy(path, tmp_path / "records")
+    shutil.copy(publish.README, tmp_path)
+    for name, path in [("RECORDS", "records"), ("README", "README.md"), ("RUNS", ".")]:
+        monkeypatch.setattr(publish, name, tmp_path / path)
 
 
 def lab(verb: str, *arguments: str) -> int:
@@ -62,7 +68,7 @@ def test_step_3_runs_comes_home_and_leaves_nothing_behind(aws, emulator, tmp_pat
         assert runner.faults(notebook) == []
         record = load_record(folder / "step-3-seed-0.json")
         assert record.settings["device"] == "cuda" and len(record.environment["commit"]) >= 40
-        assert not (tmp_path / "gpu").exists()  # a quick look is no result
+        assert not (tmp_path / "records" / "gpu").exists()  # a quick look is no result
 
         boots = len(aws.boots)
         assert lab("run", *LOOK) == 0  # the same again: nothing starts
@@ -83,14 +89,13 @@ def test_step_3_runs_comes_home_and_leaves_nothing_behind(aws, emulator, tmp_pat
         machine.halt()
 
 
-def test_a_full_run_on_a_gpu_is_kept_and_compared_with_the_study(aws, tmp_path, capsys, published):
+def test_a_full_run_on_a_gpu_is_kept_and_compared_with_the_study(aws, tmp_path, capsys, on_gpu):
     assert lab("up") == 0
     instance = Instance(Account(CloudSettings(region="us-east-1")))
     job = current_job(instance)
-    environment = {**published.environment, "device": "Tesla T4", "device_type": "cuda"}
     told = {"state": "SUCCEEDED", "exit_code": 0, "machine": "Tesla T4", "started": 1000, "updated": 1300}
     for name, content in [
-        ("output/step-3-seed-0.json", json.dumps(asdict(replace(published, environment=environment)))),
+        ("output/step-3-seed-0.json", json.dumps(asdict(on_gpu))),
         ("status.json", json.dumps(told)),
         ("_SUCCESS", "1"),
     ]:
@@ -98,9 +103,11 @@ def test_a_full_run_on_a_gpu_is_kept_and_compared_with_the_study(aws, tmp_path, 
     capsys.readouterr()
     assert lab("fetch") == 0
     said = capsys.readouterr().out
-    assert f"Tesla T4, seed 0: {published.accuracy:.2%}" in said and "CPU" in said
+    assert f"Tesla T4, seed 0: {100 * on_gpu.accuracy:.2f} %" in said and "CPU" in said
     assert "time: 5.0 min, about 0.06 USD" in said
-    assert load_record(tmp_path / "gpu" / "step-3-seed-0.json").environment["device"] == "Tesla T4"
+    kept = load_record(tmp_path / "records" / "gpu" / "step-3-seed-0.json")
+    assert kept.environment["device"] == "Tesla T4"
+    assert f"**On a GPU:** Tesla T4, seed 0: {100 * kept.accuracy:.2f} %" in (tmp_path / "README.md").read_text()
     assert lab("stop") == 0
 
 

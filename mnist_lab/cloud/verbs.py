@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 from math import ceil
 
+from mnist_lab import publish
 from mnist_lab.cloud import gpu_results, policy
 from mnist_lab.cloud.account import Account
 from mnist_lab.cloud.deployment import current_job, up
@@ -12,7 +13,7 @@ from mnist_lab.cloud.runs import FINAL, Log, RunStatus, fetch, follow, read_stat
 from mnist_lab.cloud.script import Job, render
 from mnist_lab.cloud.session import BILL, Session, parameters
 from mnist_lab.cloud.settings import CloudSettings
-from mnist_lab.publish import RECORDS
+from mnist_lab.gpu_comparison import beside
 from mnist_lab.records import load_records
 from mnist_lab.runner import RUNS, Interrupted
 
@@ -70,10 +71,11 @@ def bring_home(session: Session, account: Account, job: Job, status: RunStatus) 
         scored = f"{result.scored_images:,} {result.settings['score_on']} images of {result.data}"
         lines.append(f"accuracy: {result.accuracy:.2%} on {scored}")
         if reasons:
-            lines.append(f"records not kept beside the study, since {', and '.join(reasons)}")
+            lines.append(f"not shown beside the study, since {', and '.join(reasons)}")
         else:
-            gpu_results.keep(records, gpu_results.GPU_RECORDS)
-            lines += [gpu_results.beside(result, load_records(RECORDS)), f"records: {gpu_results.GPU_RECORDS}"]
+            publish.publish_gpu_run(records)
+            lines.append(beside(result, load_records(publish.RECORDS)))
+            lines.append(f"records: {publish.RECORDS / publish.GPU}; README.md shows the run beside the study")
     lines.append(f"files: {folder}")
     session.answer(values, "\n" + "\n".join(lines))
     return status.code

@@ -24,10 +24,11 @@ def beside(gpu: Record, study: Sequence[Record]) -> str:
     if not same:
         return f"{said}; the study has no CPU run of row {gpu.row} with this recipe and these images"
     if len(same) == 1:
-        found = compare(same[0], gpu)
+        (cpu,) = same
+        found = compare(cpu, gpu)
         return (
-            f"{said}; the CPU run with seed {same[0].seed}: {100 * same[0].accuracy:.2f} %, {found.points:+.2f} points, "
-            f"{found.gained} images only the GPU run reads right and {found.lost} only the CPU run "
+            f"{said}; the CPU run with seed {cpu.seed}: {100 * cpu.accuracy:.2f} %, {found.points:+.2f} points, "
+            f"{found.gained} images only the GPU run reads right, {found.lost} only the CPU run "
             f"(McNemar p {found.p_value:.2g}); one CPU seed has no spread to compare with"
         )
     accuracies = [run.accuracy for run in same]

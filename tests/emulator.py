@@ -280,12 +280,14 @@ if [[ "$1 $2" == "-m venv" ]]; then
 fi
 """
 
-# S3 can be made to fail: what is uploaded while the file "offline" is there does not arrive.
+# S3 can be made to fail: what is uploaded while the file "offline" is there does not arrive. And no call goes on while
+# the file "frozen" is there.
 AWS = """#!/bin/bash
 if [[ -e "{root}/offline" && "$*" == "s3 cp"*" s3://"* ]]; then
     echo "upload failed: Connection was closed" >&2
     exit 1
 fi
+while [[ -e "{root}/frozen" ]]; do sleep 0.1; done
 exec "{aws}" "$@"
 """
 
@@ -310,7 +312,7 @@ class Machine:
     ):
         self.root, self.home = root, root / "home" / "ec2-user"
         self.work, self.control = self.home / "SageMaker" / "mnist-lab", root / "var" / "lib" / "mnist-lab"
-        self.said, self.left = "", set()  # what the last start script said; which scripts ran on when it had ended
+        self.said = ""  # by the last start script
         (self.home / "SageMaker").mkdir(parents=True)
         self.write("opt/ml/metadata/resource-metadata.json", json.dumps({"ResourceArn": "arn", "ResourceName": name}))
         self.write("stub/sitecustomize.py", NO_GPU if stub_cuda else "")
@@ -360,8 +362,7 @@ class Machine:
             return 127
         except subprocess.TimeoutExpired:
             return 124
-        wait_for(lambda: not any(str(path) in words for words in self.commands().values()), "its children's exec")
-        self.said, self.left = done.stdout, self.scripts()
+        self.said = done.stdout
         return done.returncode
 
     def halt(self, name: str = "") -> None:

@@ -24,7 +24,7 @@ def test_within_the_spread_of_seeds_or_not(on_gpu, published):
 
 def test_one_seed_has_no_spread(on_gpu, published):
     said = beside(with_accuracy(on_gpu, 0, 50), [with_accuracy(published, 0, 52)])
-    assert "+0.02 points, 2 images only the GPU run reads right and 0 only the CPU run" in said
+    assert "+0.02 points, 2 images only the GPU run reads right, 0 only the CPU run" in said
 
 
 def test_other_recipes_and_rows_are_not_compared(on_gpu, published):

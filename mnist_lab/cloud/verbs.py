@@ -41,9 +41,9 @@ def run(session: Session) -> int:
         if status.state != "SUCCEEDED":
             status = follow(account, instance, job, session.say)
     except (KeyboardInterrupt, Interrupted) as stopped:
-        session.say(f"\nstopped from the keyboard or by a signal: stopping {instance.name} too")
+        session.say(f"\nstopped from the keyboard or by a signal: stopping {instance.name} too, or its watchdog will")
         instance.request_stop()
-        session.say("stop requested; mnist-lab sagemaker status shows it. The watchdog on it is a second net")
+        session.say("stop requested: mnist-lab sagemaker status shows it")
         return 130 if isinstance(stopped, KeyboardInterrupt) else 143
     return bring_home(session, account, job, status)
 
@@ -115,7 +115,8 @@ def show_status(session: Session) -> int:
     job = current_job(instance)
     status = read_status(account, instance, job) if job else RunStatus("none", "NEW", instance=instance.status())
     values = {**asdict(status), "usd": cost(session.settings, status)}
-    lines = [f"instance {instance.name}: {status.instance}", f"run {status.run_id}: {status.state} {status.reason}"]
+    run = f"run {status.run_id}: {status.state} {status.reason}" if job else "no run yet: mnist-lab sagemaker run"
+    lines = [f"instance {instance.name}: {status.instance}", run]
     if status.minutes is not None:
         lines.append(f"{status.minutes:.1f} min{price(values['usd'])}")
     if status.instance not in (*AT_REST, "none"):

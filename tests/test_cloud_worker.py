@@ -59,8 +59,10 @@ class Trial:
         notebook = new_notebook(cells=[head, *map(new_code_cell, cells)], metadata=kernel)
         nbformat.write(notebook, self.folder / "notebooks" / "03_trial.ipynb")
 
-    def place(self, *cells: str, upload: bool = True, parameters: dict | None = None, **settings) -> None:
-        """Bring bundle and script into place, through the project's own code."""
+    def place(
+        self, *cells: str, upload: bool = True, parameters: dict | None = None, looks: float = 20, **settings
+    ) -> None:
+        """Bring bundle and script into place, through the project's own code. ``looks``: seconds between retries."""
         self.settings = dataclasses.replace(self.settings, **settings)
         self.checkout(*(cells or (TRIAL,)))
         self.account = Account(self.settings)
@@ -68,7 +70,7 @@ class Trial:
         bundle = make_bundle(self.folder)
         self.account.make_bucket()
         job = make_job(self.settings, "us-east-1", "lab-bucket", bundle, {"DATA": "digits", **(parameters or {})})
-        self.job = dataclasses.replace(job, poll_seconds=2)  # there, a look is two processes of the aws command
+        self.job = dataclasses.replace(job, poll_seconds=looks)
         if upload:
             self.account.upload(self.job.bucket, self.job.bundle_key, bundle.content)
         if self.job.mnist_key:
@@ -187,7 +189,7 @@ def test_a_run_beyond_its_time_is_ended_and_what_it_has_comes_home(trial, machin
 
 
 def kill_the_worker(trial) -> None:
-    trial.place(SLEEPS)
+    trial.place(SLEEPS, looks=0.5)
     trial.start()
     trial.until(trial.told, "the status")
     os.kill(trial.machine.worker(), signal.SIGKILL)
@@ -278,7 +280,7 @@ def test_without_a_network_for_pip_the_run_fails(trial, machine, tmp_path):
 
 def test_uploads_are_tried_again(trial, machine):
     waits = f"import pathlib; pathlib.Path({str(machine.root / 'offline')!r}).touch()"
-    trial.place(waits + "\n" + TRIAL)
+    trial.place(waits + "\n" + TRIAL, looks=0.5)
     trial.start()
     trial.until((machine.root / "offline").exists, "the notebook")
     trial.until(lambda: "could not upload: again" in machine.log(), "the failing upload")
@@ -290,7 +292,7 @@ def test_uploads_are_tried_again(trial, machine):
 
 def test_an_instance_whose_uploads_always_fail_stops_all_the_same(trial, machine):
     (machine.root / "offline").touch()
-    trial.place(grace_minutes=0.05)
+    trial.place(grace_minutes=0.05, looks=0.5)
     trial.start()
     assert trial.end().state == "NEW"  # not a word of it reached S3
     assert "S3 cannot be written to" in machine.log()
@@ -380,7 +382,7 @@ class TestMutations:
 
     def test_with_retry_it_is(self, trial, aws):
         aws.pending_stops = 2
-        assert trial.run(upload=False).state == "FAILED"
+        assert trial.run(upload=False, looks=0.5).state == "FAILED"
         assert aws.refused_stops == 2
 
     def test_without_the_watchdog_a_killed_worker_leaves_the_instance_running(self, trial, machine):

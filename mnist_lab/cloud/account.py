@@ -153,7 +153,8 @@ class Account:
             there = self.call("s3", "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
             if there.get("ChecksumSHA256") == checksum:
                 return False
-        self.call("s3", "put_object", Bucket=bucket, Key=key, Body=content, ChecksumSHA256=checksum)
+        sums = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
+        self.call("s3", "put_object", Bucket=bucket, Key=key, Body=content, **sums)
         return True
 
     def read(self, bucket: str, key: str, start: int = 0) -> bytes | None:

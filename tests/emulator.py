@@ -300,7 +300,7 @@ def wait_for(condition: Callable[[], object], what: str, more: Callable[[], str]
     deadline = time.monotonic() + PATIENCE
     while not (found := condition()):
         assert time.monotonic() < deadline, f"{what} did not come: {more()}"
-        time.sleep(0.05)
+        time.sleep(0.2)
     return found
 
 

@@ -24,7 +24,7 @@ from mnist_lab.records import load_record
 from mnist_lab.runtime import ROOT
 
 WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab", "--poll-seconds", "0.1"]
-LOOK = ["--quick", "-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "1000", "-p", "EPOCHS", "1", "-p", "THREADS", "1"]
+LOOK = ["--quick", "-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "300", "-p", "EPOCHS", "1", "-p", "THREADS", "1"]
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def test_step_3_runs_comes_home_and_leaves_nothing_behind(aws, emulator, tmp_pat
     machine = Machine(tmp_path / "machine", emulator, stub_cuda=True, told="3.10.9-2.10.0")
     aws.on_boot, aws.on_halt = machine.boot, machine.halt
     try:
-        code = lab("run", "--json", *LOOK)
+        code = lab("run", "--json", "--poll-seconds", "3", *LOOK)
         out, err = capsys.readouterr()
         assert code == 0, err
         said = json.loads(out)
@@ -113,7 +113,9 @@ def test_a_full_run_on_a_gpu_is_kept_and_compared_with_the_study(aws, tmp_path, 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_client_that_ends_leaves_no_running_instance(machine, aws, number):
-    """Killed, it cannot stop anything, and the machine does; interrupted, it asks for the stop itself."""
+    """Killed, it cannot stop anything, and the watchdog does; interrupted, it asks for the stop itself."""
+    frozen = machine.root / "frozen"  # nothing on the machine gets anywhere
+    frozen.touch()
     program = (  # a background job of a shell, as these tests may be, starts with Ctrl-C ignored
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from mnist_lab.cli import main; sys.exit(main())"
@@ -138,6 +140,7 @@ def test_a_client_that_ends_leaves_no_running_instance(machine, aws, number):
         wait_for(lambda: instance_status() == "InService", "the end of the start script")
         pid, _ = wait_for(machine.cap, "the watchdog", machine.log)
         os.kill(pid, signal.SIGKILL)  # the cap is over
+        frozen.unlink()
     wait_for(lambda: instance_status() == "Stopped", "the stop", machine.log)
 
 

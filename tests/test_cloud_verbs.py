@@ -236,7 +236,8 @@ def test_the_start_scripts_output_is_shown(aws, capsys):
 
 def test_a_dry_run_prints_every_call_and_makes_nothing(aws, capsys):
     assert lab("run", "--dry-run") == 0
-    said = capsys.readouterr().err
+    out, said = capsys.readouterr()
+    assert out.endswith("nothing was changed: this was a dry run\n")
     for call in ("s3.create_bucket", "s3.put_object", "sagemaker.create_notebook_instance_lifecycle_config",
                  "sagemaker.create_notebook_instance "):  # fmt: skip
         assert f"would call {call}" in said

@@ -36,7 +36,7 @@ def run(session: Session) -> int:
             )
             instance.start()
         if account.dry_run or (session.options.detach and status.state != "SUCCEEDED"):
-            session.answer(asdict(status), f"run {job.run_id}: see mnist-lab sagemaker status, then run again to fetch")
+            session.done(asdict(status), f"run {job.run_id}: see mnist-lab sagemaker status, then run again to fetch")
             return 0
         if status.state != "SUCCEEDED":
             status = follow(account, instance, job, session.say)
@@ -96,7 +96,7 @@ def price(usd: float | None) -> str:
 def bring_up(session: Session) -> int:
     """Bring everything into place without starting an instance that is there."""
     job, status = up(session.account(), parameters(session.options), session.options.again, session.say)
-    session.answer(asdict(status), f"run {job.run_id} is in place ({status.state}): mnist-lab sagemaker run")
+    session.done(asdict(status), f"run {job.run_id} is in place ({status.state}): mnist-lab sagemaker run")
     return 0
 
 
@@ -156,6 +156,9 @@ def fetch_run(session: Session) -> int:
     instance = Instance(account)
     job = known_job(instance)
     status = read_status(account, instance, job)
+    if account.dry_run:
+        session.done({}, "")
+        return 0
     code = bring_home(session, account, job, status)
     return code if status.state in FINAL else 0
 
@@ -178,7 +181,7 @@ def open_notebook(session: Session) -> int:
     session.say(f"waiting for {instance.name}; its watchdog stops it {minutes:.0f} min after its start")
     instance.wait(("InService",))
     address = instance.url()
-    session.answer({"url": address}, f"{address}\nvalid for five minutes; {BILL}")
+    session.done({"url": address}, f"{address}\nvalid for five minutes; {BILL}")
     return 0
 
 
@@ -187,5 +190,5 @@ def stop(session: Session) -> int:
     instance = Instance(session.account())
     instance.request_stop()
     status = instance.wait((*AT_REST, "none"))
-    session.answer({"instance": status}, f"instance {instance.name}: {status}")
+    session.done({"instance": status}, f"instance {instance.name}: {status}")
     return 0

@@ -24,7 +24,7 @@ from mnist_lab.records import load_record
 from mnist_lab.runtime import ROOT
 
 WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab", "--poll-seconds", "0.1"]
-LOOK = ["--quick", "-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "300", "-p", "EPOCHS", "1", "-p", "THREADS", "1"]
+LOOK = ["--quick", "-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "1000", "-p", "EPOCHS", "1", "-p", "THREADS", "1"]
 
 
 @pytest.fixture(autouse=True)

@@ -82,7 +82,7 @@ test)
     set_up
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
-    exec .venv/bin/python -m pytest "${@:2}"
+    exec .venv/bin/python -m pytest -n logical --dist worksteal "${@:2}" # a process per core
     ;;
 "" | -*)
     set_up

@@ -21,6 +21,7 @@ from mnist_lab.runtime import ROOT
 RECORDS = NOTEBOOKS / "records"
 IMAGES = ROOT / "images"
 README = ROOT / "README.md"
+GPU = "gpu"  # a folder in RECORDS: runs on a GPU stand beside the study, not in it
 BENCHMARKS = NOTEBOOKS / "benchmarks"  # one file for each kind of device
 LADDER, SPEED = "00_ladder.png", "00_speed.png"  # the figures that belong to no single step
 
@@ -73,6 +74,30 @@ def publish_study(records: list[Record]) -> list[Path]:
     return list(sources)
 
 
+def publish_gpu_run(records: list[Record]) -> list[Path]:
+    """Track ``records`` of a run on a GPU, and write README anew: all, or nothing.
+
+    Returns the files replaced; raises RunError.
+    """
+    try:
+        with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
+            sources = {RECORDS / GPU / record.file_name: save(record, Path(scratch)) for record in records}
+            runs = {run.file_name: run for run in [*load_gpu_runs(), *records]}
+            sources[README] = Path(scratch) / README.name
+            sources[README].write_text(
+                render(README.read_text(), load_records(RECORDS), load_benchmarks(), in_order(runs.values()))
+            )
+            replace_together(sources)
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
+    return list(sources)
+
+
+def load_gpu_runs() -> list[Record]:
+    """Read the tracked records of runs on a GPU."""
+    return load_records(RECORDS / GPU)
+
+
 def publish_benchmark(found: Benchmark) -> None:
     """Track a benchmark, and write its figure and README anew. Raises RunError."""
     device = found.environment["device_type"]
@@ -82,7 +107,7 @@ def publish_benchmark(found: Benchmark) -> None:
             save_benchmark(found, path)
             time_shares(found.shares, "Where the time of a training epoch goes (one CPU thread)").savefig(picture)
             others = [other for other in load_benchmarks() if other.environment["device_type"] != device]
-            text.write_text(render(README.read_text(), load_records(RECORDS), [*others, found]))
+            text.write_text(render(README.read_text(), load_records(RECORDS), [*others, found], load_gpu_runs()))
             replace_together({BENCHMARKS / path.name: path, IMAGES / SPEED: picture, README: text})
     except (OSError, ValueError) as error:
         raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
@@ -122,7 +147,7 @@ def other_seeds(records: list[Record]) -> list[Record]:
 def prepare_overview(records: list[Record], folder: Path) -> dict[Path, Path]:
     """Write into ``folder`` what shows all ``records``, the ladder and README; returns target -> source."""
     draw_ladder(records, folder / LADDER)
-    (folder / README.name).write_text(render(README.read_text(), records, load_benchmarks()))
+    (folder / README.name).write_text(render(README.read_text(), records, load_benchmarks(), load_gpu_runs()))
     return {IMAGES / LADDER: folder / LADDER, README: folder / README.name}
 
 
@@ -163,7 +188,8 @@ def ladder_fingerprint(records: list[Record]) -> str:
 def write_readme() -> None:
     """Write README's generated blocks anew from the tracked records, as after a change of their layout."""
     try:
-        write_whole(README, render(README.read_text(), load_records(RECORDS), load_benchmarks()).encode())
+        text = render(README.read_text(), load_records(RECORDS), load_benchmarks(), load_gpu_runs())
+        write_whole(README, text.encode())
     except (OSError, ValueError) as error:
         raise RunError(f"cannot write {README}: {error}") from error
 

@@ -5,30 +5,42 @@ from collections.abc import Sequence
 from itertools import groupby
 
 from mnist_lab.benchmark import EPOCH, MANY, Benchmark
+from mnist_lab.gpu_comparison import beside, same_kind
 from mnist_lab.records import Record
 from mnist_lab.results import accuracy_interval, markdown_table, summarise
 
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin [^>]*-->\n)(?:.*?\n)??(<!-- (?P=name):end -->)", re.DOTALL)
 
 
-def render(text: str, records: Sequence[Record], benchmarks: Sequence[Benchmark]) -> str:
+def render(
+    text: str, records: Sequence[Record], benchmarks: Sequence[Benchmark], gpu_runs: Sequence[Record] = ()
+) -> str:
     """Return README ``text`` with every generated block written anew; the rest stays as it is.
 
     Raises ValueError if a block that they fill is missing or an unknown one is there.
     """
-    blocks = make_blocks(records, benchmarks)
+    blocks = make_blocks(records, benchmarks, gpu_runs)
     found = [match["name"] for match in BLOCK.finditer(text)]
     if sorted(found) != sorted(blocks):
         raise ValueError(f"README.md has the generated blocks {found}, but the records fill {sorted(blocks)}")
     return BLOCK.sub(lambda match: f"{match[1]}{blocks[match['name']]}\n{match[3]}", text)
 
 
-def make_blocks(records: Sequence[Record], benchmarks: Sequence[Benchmark]) -> dict[str, str]:
+def make_blocks(
+    records: Sequence[Record], benchmarks: Sequence[Benchmark], gpu_runs: Sequence[Record]
+) -> dict[str, str]:
     """Return the text of each block: "results", "benchmark", and "step-N" for every step."""
     blocks = {"results": markdown_table(summarise(records)), "benchmark": benchmark_block(benchmarks)}
     for step, group in groupby(records, key=lambda record: record.step):
-        blocks[f"step-{step}"] = step_line(list(group))
+        own = list(group)
+        blocks[f"step-{step}"] = "\n\n".join([step_line(own), *gpu_lines(own, gpu_runs)])
     return blocks
+
+
+def gpu_lines(records: Sequence[Record], gpu_runs: Sequence[Record]) -> list[str]:
+    """Return a sentence on each GPU run of a step's result; none on one of another recipe than today's."""
+    shown = [run for run in gpu_runs if not run.is_rung and same_kind(run, records)]
+    return [f"**On a GPU:** {beside(run, records)}." for run in shown]
 
 
 def step_line(records: Sequence[Record]) -> str:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import replace
 
 os.environ["TQDM_DISABLE"] = "1"
 
@@ -68,6 +69,13 @@ def settings() -> Settings:
 def published() -> Record:
     """The tracked record of step 3."""
     return load_record(RECORDS / "step-3-seed-0.json")
+
+
+@pytest.fixture
+def on_gpu(published) -> Record:
+    """The tracked record of step 3, as if a GPU had made it."""
+    environment = {**published.environment, "device": "Tesla T4", "device_type": "cuda"}
+    return replace(published, environment=environment, settings={**published.settings, "device": "cuda"})
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 moto 5.2 knows no GPU types for notebook instances, no state between "asked" and "done", none of AWS's refusals, and
 not the calls that update, sign addresses or list quotas. What is added here follows botocore's model and the errors
 that AWS is known to give. A machine is a scratch root in which the instance's own script is carried out by bash.
+
+States change by events, never by the clock: what a test finds does not depend on how fast its machine is.
 """
 
 import base64
@@ -44,8 +46,7 @@ class World:
     """What a test may set, and what it may look at."""
 
     def __init__(self):
-        self.pending = 1.0  # seconds
-        self.stopping = 0.5
+        self.pending_stops = 0.0  # after its start, an instance is Pending until so many stops were refused
         self.quota = 1
         self.capacity = True
         self.on_boot: Callable[[str, bytes], int] = lambda name, script: 0  # returns the script's exit code
@@ -58,7 +59,10 @@ WORLD = World()
 
 
 class NotebookInstance(models.FakeSagemakerNotebookInstance):
-    """moto's instance, with time in its states and AWS's refusals."""
+    """moto's instance, with states that take their time and AWS's refusals.
+
+    Pending lasts until the start script has ended, Stopping until the machine has halted, Updating for one look.
+    """
 
     __module__ = models.__name__  # moto sorts its classes by it
 
@@ -68,11 +72,14 @@ class NotebookInstance(models.FakeSagemakerNotebookInstance):
 
     @property
     def status(self) -> str:
-        if self._state == "Pending" and time.monotonic() >= self._until and self._hook_done.is_set():
-            self._state = "Failed" if self.failure else "InService"
-        elif self._state in ("Stopping", "Updating") and time.monotonic() >= self._until and self._halted.is_set():
+        seen = self._state
+        if seen == "Pending" and self._hook_done.is_set() and self._refused >= WORLD.pending_stops:
+            seen = self._state = "Failed" if self.failure else "InService"
+        elif seen == "Stopping" and self._halted.is_set():
+            seen = self._state = "Stopped"
+        elif seen == "Updating":
             self._state = "Stopped"
-        return self._state
+        return seen
 
     @status.setter
     def status(self, value: str) -> None:
@@ -93,9 +100,7 @@ class NotebookInstance(models.FakeSagemakerNotebookInstance):
                 "with current utilization of 0 Instances and a request delta of 1 Instances."
             )
         self.failure = "" if WORLD.capacity else "InsufficientInstanceCapacity: no capacity for this instance type"
-        self._state, self._until, self._hook_done = "Pending", time.monotonic() + WORLD.pending, threading.Event()
-        self._halted = threading.Event()
-        self._halted.set()
+        self._state, self._refused, self._hook_done = "Pending", 0, threading.Event()
         threading.Thread(target=self.boot, daemon=True).start()
 
     def boot(self) -> None:
@@ -118,11 +123,11 @@ class NotebookInstance(models.FakeSagemakerNotebookInstance):
 
     def stop(self) -> None:
         if self.status != "InService":
+            self._refused += 1
             WORLD.refused_stops += 1
             self.refuse("InService", "Stopping")
-        self._state, self._until = "Stopping", time.monotonic() + WORLD.stopping
-        self._halted = threading.Event()
-        threading.Timer(WORLD.stopping, self.halt).start()
+        self._state, self._halted = "Stopping", threading.Event()
+        threading.Thread(target=self.halt, daemon=True).start()
 
     def halt(self) -> None:
         WORLD.on_halt(self.notebook_instance_name)
@@ -185,7 +190,7 @@ def update_instance(response: SageMakerResponse):
     ]:  # fmt: skip
         if response._get_param(name):
             setattr(found, attribute, response._get_param(name))
-    found._state, found._until = "Updating", time.monotonic() + 0.2
+    found._state = "Updating"
     return EmptyResult()
 
 
@@ -260,7 +265,8 @@ class Stub:
 sys.meta_path.insert(0, Stub)
 """
 
-# The instance's preinstalled environment: the tests' interpreter. A venv made of it sees what it sees.
+# The instance's preinstalled environment: the tests' interpreter. A venv made of it sees what it sees, but for one
+# package: nbformat imports rfc3987_syntax where jupyter has brought it, as on no instance, and that takes two seconds.
 PYTHON = """#!/bin/bash
 if [[ "{told}" && "$2" == *"import platform, torch"* ]]; then
     echo "{told}" # what torch would say, without the seconds that it takes
@@ -269,18 +275,33 @@ fi
 export PYTHONPATH=$PYTHONPATH:{stub}
 "{python}" "$@" || exit
 if [[ "$1 $2" == "-m venv" ]]; then
-    printf '%s\\n' "{site}" {stub_lines} >"$(echo "${{@: -1}}"/lib/python3*/site-packages)/zz-instance.pth"
+    without="import sys; sys.modules['rfc3987_syntax'] = None"
+    printf '%s\\n' "{site}" "$without" {stub_lines} >"$(echo "${{@: -1}}"/lib/python3*/site-packages)/zz-instance.pth"
 fi
 """
 
-# S3 can be made to fail: what is uploaded while the file "offline" is there does not arrive.
+# S3 can be made to fail: what is uploaded while the file "offline" is there does not arrive. And no call goes on while
+# the file "frozen" is there.
 AWS = """#!/bin/bash
 if [[ -e "{root}/offline" && "$*" == "s3 cp"*" s3://"* ]]; then
     echo "upload failed: Connection was closed" >&2
     exit 1
 fi
+while [[ -e "{root}/frozen" ]]; do sleep 0.1; done
 exec "{aws}" "$@"
 """
+
+
+PATIENCE = 600  # seconds that anything may take: long enough for any machine, and nobody waits for it in vain
+
+
+def wait_for(condition: Callable[[], object], what: str, more: Callable[[], str] = str) -> object:
+    """Return what ``condition`` comes to, once it is true; ``more`` tells why it is not."""
+    deadline = time.monotonic() + PATIENCE
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} did not come: {more()}"
+        time.sleep(0.2)
+    return found
 
 
 class Machine:
@@ -291,7 +312,7 @@ class Machine:
     ):
         self.root, self.home = root, root / "home" / "ec2-user"
         self.work, self.control = self.home / "SageMaker" / "mnist-lab", root / "var" / "lib" / "mnist-lab"
-        self.seconds, self.said = [], ""  # of every start; of the last
+        self.said = ""  # by the last start script
         (self.home / "SageMaker").mkdir(parents=True)
         self.write("opt/ml/metadata/resource-metadata.json", json.dumps({"ResourceArn": "arn", "ResourceName": name}))
         self.write("stub/sitecustomize.py", NO_GPU if stub_cuda else "")
@@ -331,19 +352,16 @@ class Machine:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(script)
         path.chmod(0o755)
-        start = time.monotonic()
         try:
             done = subprocess.run(
                 [path], cwd="/", env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT, text=True, timeout=60,
+                stderr=subprocess.STDOUT, text=True, timeout=PATIENCE,
             )  # fmt: skip
         except OSError as error:  # no such interpreter
             self.said = str(error)
             return 127
         except subprocess.TimeoutExpired:
             return 124
-        finally:
-            self.seconds.append(time.monotonic() - start)
         self.said = done.stdout
         return done.returncode
 
@@ -365,10 +383,35 @@ class Machine:
                     found.append(int(path.parent.name))
         return found
 
-    def pid(self, who: str) -> int:
-        """Return the worker's or the watchdog's process id, as it wrote it down."""
-        path = {"worker": self.work / ".worker.pid", "watchdog": self.control / "watchdog.pid"}[who]
-        return int(path.read_text())
+    def commands(self) -> dict[int, list[str]]:
+        """Return what runs on the machine: process id -> command line."""
+        found = {}
+        for pid in self.processes():
+            with contextlib.suppress(OSError):
+                found[pid] = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+        return found
+
+    def scripts(self) -> set[str]:
+        """Return which of "worker.sh" and "watchdog.sh" run."""
+        names = {Path(word).name for words in self.commands().values() for word in words}
+        return names & {"worker.sh", "watchdog.sh"}
+
+    def worker(self) -> int:
+        """Return the worker's process id, as it wrote it down."""
+        return int((self.work / ".worker.pid").read_text())
+
+    def cap(self) -> tuple[int, float] | None:
+        """Return the process that the watchdog waits for, and how many seconds that lasts; None if there is none.
+
+        Its end is the end of the watchdog's patience: a test ends it in place of the clock.
+        """
+        for pid, words in self.commands().items():
+            with contextlib.suppress(OSError):
+                parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
+                command = Path(f"/proc/{parent}/cmdline").read_text()
+                if words[0] == "sleep" and f"{self.control}/watchdog.sh" in command:
+                    return pid, float(words[1])
+        return None
 
     def log(self) -> str:
         return "".join(path.read_text() for path in sorted(self.work.glob("logs/*.txt")))

@@ -25,8 +25,7 @@ def test_every_way_is_timed_on_the_same_network_and_against_the_first(recipe, se
 def test_shares_of_the_time_add_up_and_convolutions_are_seen(recipe, settings):
     shares = benchmark.time_shares(recipe, settings, sample=200)
     assert sum(shares.values()) == pytest.approx(1)
-    assert all(share > 0 for share in shares.values())
-    assert shares["convolution, backward"] > 0.05
+    assert all(share > 0 for share in shares.values()) and "convolution, backward" in shares
 
 
 @pytest.mark.parametrize(
@@ -44,8 +43,10 @@ def test_a_run_in_a_process_tells_its_memory(recipe, settings):
     assert 0.2 < memory < 2
 
 
-def test_a_matrix_product_has_a_rate():
-    assert 1e8 < benchmark.matrix_rate(size=256, repeats=3) < 1e13
+def test_the_rate_of_a_matrix_product_is_that_of_the_fastest(monkeypatch):
+    clock = iter([0.0, 2.0, 10.0, 10.5, 20.0, 21.0])
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(clock))
+    assert benchmark.matrix_rate(size=16, repeats=3) == 16**3 / 0.5
 
 
 def test_a_benchmark_survives_its_file(speed, tmp_path):

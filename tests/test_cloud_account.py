@@ -103,6 +103,8 @@ def test_uploads_are_made_once_and_read_from_any_byte(aws):
     account.make_bucket()
     assert account.upload("lab-bucket", "key", b"12345")
     assert not account.upload("lab-bucket", "key", b"12345")
+    account.call("s3", "put_object", Bucket="lab-bucket", Key="key", Body=b"54321")  # by somebody else
+    assert account.upload("lab-bucket", "key", b"12345")
     assert account.upload("lab-bucket", "key", b"123456")
     assert account.read("lab-bucket", "key") == b"123456"
     assert account.read("lab-bucket", "key", 4) == b"56"

@@ -16,13 +16,12 @@ BUNDLE = Archive(b"bundle", "a" * 64)
 
 @pytest.fixture
 def account(aws, monkeypatch) -> Account:
-    aws.pending, aws.stopping = 0.2, 0.1
     monkeypatch.setattr(deployment, "make_bundle", lambda: BUNDLE)
     return connect()
 
 
 def connect(**changes) -> Account:
-    settings = {"region": "us-east-1", "role": "lab", "bucket": "lab-bucket", "poll_seconds": 1, **changes}
+    settings = {"region": "us-east-1", "role": "lab", "bucket": "lab-bucket", "poll_seconds": 0.1, **changes}
     return Account(CloudSettings(**settings))
 
 
@@ -44,7 +43,8 @@ def say(account: Account, job, state: str) -> None:
         account.call("s3", "put_object", Bucket=job.bucket, Key=job.folder + "_SUCCESS", Body=b"1")
 
 
-def test_everything_is_in_place_and_twice_is_once(account):
+def test_everything_is_in_place_and_twice_is_once(account, aws):
+    aws.pending_stops = 1
     job, status = place(account)
     assert (status.state, status.instance) == ("QUEUED", "Pending")
     assert account.read("lab-bucket", job.bundle_key) == b"bundle"

@@ -11,8 +11,7 @@ SCRIPT = "#!/bin/bash\nexit 0\n"
 
 @pytest.fixture
 def instance(aws) -> Instance:
-    aws.pending, aws.stopping = 0.3, 0.1
-    settings = CloudSettings(region="us-east-1", role="lab", bucket="lab-bucket", poll_seconds=1)
+    settings = CloudSettings(region="us-east-1", role="lab", bucket="lab-bucket", poll_seconds=0.1)
     return Instance(Account(settings))
 
 
@@ -21,13 +20,15 @@ def make(instance: Instance) -> None:
     instance.create(instance.account.role())
 
 
-def test_a_life(instance):
+def test_a_life(instance, aws):
+    aws.pending_stops = 1
     assert instance.status() == "none" and instance.script() is None
     make(instance)
     assert instance.status() == "Pending"
     instance.request_stop()  # refused while Pending, so asked again
-    assert instance.wait(("Stopped",)) == "Stopped"
+    assert instance.wait(("Stopped",)) == "Stopped" and aws.refused_stops == 1
     instance.request_stop()  # nothing to do
+    aws.pending_stops = 0
     instance.start()
     assert instance.wait(("InService",)) == "InService"
     assert instance.url().startswith("https://mnist-lab")
@@ -63,7 +64,7 @@ def test_a_stopped_instance_is_adapted_to_the_settings(instance):
     instance.wait(("Stopped",))
     role = instance.account.role()
     assert not instance.adapt(instance.describe(), role)
-    changed = CloudSettings(region="us-east-1", instance_type="ml.g5.xlarge", volume_gb=20, poll_seconds=1)
+    changed = CloudSettings(region="us-east-1", instance_type="ml.g5.xlarge", volume_gb=20, poll_seconds=0.1)
     other = Instance(Account(changed))
     assert other.adapt(other.describe(), role)
     assert (other.describe()["InstanceType"], other.describe()["VolumeSizeInGB"]) == ("ml.g5.xlarge", 20)
@@ -97,10 +98,10 @@ def test_no_capacity_is_a_sentence(instance, aws):
 
 
 def test_a_wait_ends(instance, aws):
-    aws.pending = 60
+    aws.pending_stops = float("inf")
     make(instance)
     with pytest.raises(CloudError, match="Pending since"):
-        instance.wait(("InService",), seconds=0.5)
+        instance.wait(("InService",), seconds=0)
 
 
 def test_a_dry_run_waits_for_nothing(instance, capsys):

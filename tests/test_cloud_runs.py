@@ -55,9 +55,8 @@ def test_the_exit_code_is_the_runs():
 
 @pytest.fixture
 def parts(aws):
-    aws.pending, aws.stopping = 0.2, 0.1
     settings = CloudSettings(
-        region="us-east-1", role="lab", bucket="lab-bucket", poll_seconds=1, max_minutes=0.05, grace_minutes=0.05
+        region="us-east-1", role="lab", bucket="lab-bucket", poll_seconds=0.1, max_minutes=0.05, grace_minutes=0.05
     )
     account = Account(settings)
     account.make_bucket()

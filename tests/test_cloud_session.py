@@ -28,3 +28,9 @@ def test_progress_leaves_stdout_to_json(capsys):
         session.say("progress")
         session.answer({"a": 1}, "result")
         assert tuple(capsys.readouterr()) == wanted
+
+
+def test_a_dry_run_claims_no_result(capsys):
+    Session(options("--dry-run")).done({"a": 1}, "done")
+    Session(options("--dry-run", "--json")).done({"a": 1}, "done")
+    assert capsys.readouterr().out == 'nothing was changed: this was a dry run\n{\n "dry_run": true\n}\n'

@@ -2,19 +2,20 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import boto3
 import nbformat
 import pytest
-from emulator import Machine
+from emulator import PATIENCE, Machine, wait_for
 
-from mnist_lab import cli, runner
-from mnist_lab.cloud import gpu_results, verbs
+from mnist_lab import cli, publish, runner
+from mnist_lab.cloud import verbs
 from mnist_lab.cloud.account import Account
 from mnist_lab.cloud.deployment import current_job
 from mnist_lab.cloud.instance import Instance
@@ -22,8 +23,7 @@ from mnist_lab.cloud.settings import CloudSettings
 from mnist_lab.records import load_record
 from mnist_lab.runtime import ROOT
 
-WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab", "--poll-seconds", "1"]
-CAPS = ["--max-minutes", "3", "--grace-minutes", "0.3"]
+WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab", "--poll-seconds", "0.1"]
 LOOK = ["--quick", "-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "1000", "-p", "EPOCHS", "1", "-p", "THREADS", "1"]
 
 
@@ -31,11 +31,16 @@ LOOK = ["--quick", "-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "1000", "-p", "E
 def places(tmp_path, monkeypatch):
     """Nothing of the checkout is written to."""
     monkeypatch.setattr(verbs, "FETCHED", tmp_path / "fetched")
-    monkeypatch.setattr(gpu_results, "GPU_RECORDS", tmp_path / "gpu")
+    (tmp_path / "records").mkdir()
+    for path in publish.RECORDS.glob("*.json"):
+        shutil.copy(path, tmp_path / "records")
+    shutil.copy(publish.README, tmp_path)
+    for name, path in [("RECORDS", "records"), ("README", "README.md"), ("RUNS", ".")]:
+        monkeypatch.setattr(publish, name, tmp_path / path)
 
 
 def lab(verb: str, *arguments: str) -> int:
-    return cli.main(["sagemaker", verb, *WHERE, *CAPS, *arguments])
+    return cli.main(["sagemaker", verb, *WHERE, *arguments])
 
 
 def instance_status() -> str:
@@ -47,7 +52,7 @@ def test_step_3_runs_comes_home_and_leaves_nothing_behind(aws, emulator, tmp_pat
     machine = Machine(tmp_path / "machine", emulator, stub_cuda=True, told="3.10.9-2.10.0")
     aws.on_boot, aws.on_halt = machine.boot, machine.halt
     try:
-        code = lab("run", "--json", *LOOK)
+        code = lab("run", "--json", "--poll-seconds", "3", *LOOK)
         out, err = capsys.readouterr()
         assert code == 0, err
         said = json.loads(out)
@@ -63,7 +68,7 @@ def test_step_3_runs_comes_home_and_leaves_nothing_behind(aws, emulator, tmp_pat
         assert runner.faults(notebook) == []
         record = load_record(folder / "step-3-seed-0.json")
         assert record.settings["device"] == "cuda" and len(record.environment["commit"]) >= 40
-        assert not (tmp_path / "gpu").exists()  # a quick look is no result
+        assert not (tmp_path / "records" / "gpu").exists()  # a quick look is no result
 
         boots = len(aws.boots)
         assert lab("run", *LOOK) == 0  # the same again: nothing starts
@@ -84,14 +89,13 @@ def test_step_3_runs_comes_home_and_leaves_nothing_behind(aws, emulator, tmp_pat
         machine.halt()
 
 
-def test_a_full_run_on_a_gpu_is_kept_and_compared_with_the_study(aws, tmp_path, capsys, published):
+def test_a_full_run_on_a_gpu_is_kept_and_compared_with_the_study(aws, tmp_path, capsys, on_gpu):
     assert lab("up") == 0
     instance = Instance(Account(CloudSettings(region="us-east-1")))
     job = current_job(instance)
-    environment = {**published.environment, "device": "Tesla T4", "device_type": "cuda"}
     told = {"state": "SUCCEEDED", "exit_code": 0, "machine": "Tesla T4", "started": 1000, "updated": 1300}
     for name, content in [
-        ("output/step-3-seed-0.json", json.dumps(asdict(replace(published, environment=environment)))),
+        ("output/step-3-seed-0.json", json.dumps(asdict(on_gpu))),
         ("status.json", json.dumps(told)),
         ("_SUCCESS", "1"),
     ]:
@@ -99,44 +103,45 @@ def test_a_full_run_on_a_gpu_is_kept_and_compared_with_the_study(aws, tmp_path, 
     capsys.readouterr()
     assert lab("fetch") == 0
     said = capsys.readouterr().out
-    assert f"Tesla T4, seed 0: {published.accuracy:.2%}" in said and "CPU" in said
+    assert f"Tesla T4, seed 0: {100 * on_gpu.accuracy:.2f} %" in said and "CPU" in said
     assert "time: 5.0 min, about 0.06 USD" in said
-    assert load_record(tmp_path / "gpu" / "step-3-seed-0.json").environment["device"] == "Tesla T4"
+    kept = load_record(tmp_path / "records" / "gpu" / "step-3-seed-0.json")
+    assert kept.environment["device"] == "Tesla T4"
+    assert f"**On a GPU:** Tesla T4, seed 0: {100 * kept.accuracy:.2f} %" in (tmp_path / "README.md").read_text()
     assert lab("stop") == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
 def test_a_client_that_ends_leaves_no_running_instance(machine, aws, number):
-    """Killed, it cannot stop anything, and the machine does; interrupted, it asks for the stop itself."""
-    arguments = ["sagemaker", "run", *WHERE, "--max-minutes", "0.1", "--grace-minutes", "0.1", *LOOK]
+    """Killed, it cannot stop anything, and the watchdog does; interrupted, it asks for the stop itself."""
+    frozen = machine.root / "frozen"  # nothing on the machine gets anywhere
+    frozen.touch()
     program = (  # a background job of a shell, as these tests may be, starts with Ctrl-C ignored
         "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
         "from mnist_lab.cli import main; sys.exit(main())"
     )
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     client = subprocess.Popen(
-        [sys.executable, "-c", program, *arguments],
-        env=environment,
+        [sys.executable, "-c", program, "sagemaker", "run", *WHERE, *LOOK],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
     try:
-        deadline = time.monotonic() + 50
-        while not aws.boots and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert aws.boots, client.poll()
-        time.sleep(0.5)
+        wait_for(lambda: aws.boots or client.poll() is not None, "the start")
+        assert client.poll() is None, client.communicate()
         client.send_signal(number)
-        said, _ = client.communicate(timeout=40)
+        said, _ = client.communicate(timeout=PATIENCE)
     finally:
         client.kill()
     assert client.returncode == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
     assert "Traceback" not in said and (number == signal.SIGKILL or "stop requested" in said)
-    deadline = time.monotonic() + 45
-    while instance_status() != "Stopped":
-        assert time.monotonic() < deadline, machine.log()
-        time.sleep(0.3)
+    if number == signal.SIGKILL:
+        wait_for(lambda: instance_status() == "InService", "the end of the start script")
+        pid, _ = wait_for(machine.cap, "the watchdog", machine.log)
+        os.kill(pid, signal.SIGKILL)  # the cap is over
+        frozen.unlink()
+    wait_for(lambda: instance_status() == "Stopped", "the stop", machine.log)
 
 
 def no_gpu_run(*arguments: str) -> int:
@@ -198,7 +203,6 @@ def test_missing_credentials_are_one_sentence(aws, capsys, monkeypatch):
 
 
 def test_a_detached_run_returns_at_once_and_open_attaches_a_person(aws, capsys):
-    aws.pending = 0.2
     assert lab("up", *LOOK) == 0  # nothing runs on this machine: an empty start script
     assert lab("run", "--detach", "--json", *LOOK) == 0
     capsys.readouterr()
@@ -232,7 +236,8 @@ def test_the_start_scripts_output_is_shown(aws, capsys):
 
 def test_a_dry_run_prints_every_call_and_makes_nothing(aws, capsys):
     assert lab("run", "--dry-run") == 0
-    said = capsys.readouterr().err
+    out, said = capsys.readouterr()
+    assert out.endswith("nothing was changed: this was a dry run\n")
     for call in ("s3.create_bucket", "s3.put_object", "sagemaker.create_notebook_instance_lifecycle_config",
                  "sagemaker.create_notebook_instance "):  # fmt: skip
         assert f"would call {call}" in said

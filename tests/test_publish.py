@@ -25,7 +25,7 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "RUNS", tmp_path)
     folder = tmp_path / "run"
     folder.mkdir()
-    for path in [*publish.RECORDS.glob("*"), *publish.IMAGES.glob("*"), *(root / "notebooks").glob("*.ipynb")]:
+    for path in [*publish.RECORDS.glob("*.json"), *publish.IMAGES.glob("*"), *(root / "notebooks").glob("*.ipynb")]:
         shutil.copy(path, folder)
     return root, folder, [Step(root / "notebooks" / step.path.name) for step in STEPS]
 
@@ -231,6 +231,31 @@ def test_a_run_with_another_recipe_drops_the_seeds_of_the_old_one(checkout):
     records.save(replace(shown, recipe=shown.recipe | {"rotation": 1.0}), folder)
     publish.publish(folder, steps)
     assert {path.name for path in publish.RECORDS.glob("step-3-*")} == {"step-3-seed-0.json"}
+
+
+def test_a_run_on_a_gpu_is_tracked_where_the_study_does_not_look(checkout, on_gpu):
+    root, folder, steps = checkout
+    before = records.load_records(publish.RECORDS)
+    publish.publish_gpu_run([on_gpu])
+    publish.publish_gpu_run([replace(on_gpu, settings=on_gpu.settings | {"seed": 1})])
+    assert [run.seed for run in publish.load_gpu_runs()] == [0, 1] and publish.load_gpu_runs()[0] == on_gpu
+    assert records.load_records(publish.RECORDS) == before
+    assert publish.README.read_text().count("**On a GPU:** Tesla T4") == 2
+    publish.publish(folder, steps)  # further runs on the CPU leave it
+    publish.write_readme()
+    assert publish.README.read_text().count("**On a GPU:** Tesla T4") == 2
+    assert not [path for path in root.rglob(".*")]
+
+
+def test_a_gpu_run_on_a_full_disk_changes_nothing(checkout, on_gpu, monkeypatch):
+    root, _, _ = checkout
+    before = content(root)
+    monkeypatch.setattr(
+        shutil, "copyfile", lambda *paths: (_ for _ in ()).throw(OSError(28, "No space left on device"))
+    )
+    with pytest.raises(RunError, match="No space left"):
+        publish.publish_gpu_run([on_gpu])
+    assert content(root) == before
 
 
 def test_a_benchmark_is_tracked_with_its_figure_and_table(checkout, speed):

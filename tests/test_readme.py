@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -24,6 +25,22 @@ def test_blocks_are_rewritten_and_prose_is_kept(published):
     assert "| OneCycleLR | CompactNet |" in text
     assert f"{len(published.mistakes)} of 10,000 test images misread" in text
     assert readme.render(text, [published], []) == text
+
+
+def test_a_run_on_a_gpu_stands_below_its_steps_result(published, on_gpu):
+    rung = replace(on_gpu, row="3a")
+    text = readme.render(TEXT, [published], [], [rung, on_gpu])
+    (line,) = re.findall(r"^\*\*On a GPU:\*\* (.*)$", text, re.MULTILINE)
+    assert (
+        line.startswith(f"Tesla T4, seed 0: {100 * on_gpu.accuracy:.2f} %; the CPU run with seed 0") and "+0.00" in line
+    )
+    assert text.index("misread") < text.index("On a GPU") < text.index("step-3:end")
+    assert readme.render(text, [published], []) == readme.render(TEXT, [published], [])  # none, and nothing is said
+
+
+def test_a_gpu_run_of_a_recipe_that_is_gone_is_not_shown(published, on_gpu):
+    old = replace(on_gpu, recipe={**on_gpu.recipe, "rotation": 1.0})
+    assert "On a GPU" not in readme.render(TEXT, [published], [], [old])
 
 
 def test_a_block_too_few_or_too_many_is_an_error(published):

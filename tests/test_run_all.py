@@ -58,7 +58,7 @@ def test_the_first_run_sets_up_and_the_second_does_not(checkout):
 def test_tests_lint_first(checkout):
     code, calls, _ = checkout("test", cwd="/")
     assert code == 0
-    assert calls == [*SET_UP, "ruff check .", "ruff format --check .", "python -m pytest"]
+    assert calls == [*SET_UP, "ruff check .", "ruff format --check .", "python -m pytest -n logical --dist worksteal"]
 
 
 def test_setup_sets_up_and_stops(checkout):

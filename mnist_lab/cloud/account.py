@@ -1,5 +1,8 @@
 """The one door to AWS: who we are there, the role, the bucket, and every call."""
 
+import base64
+import contextlib
+import hashlib
 import re
 import sys
 from collections.abc import Iterator
@@ -144,13 +147,14 @@ class Account:
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
     def upload(self, bucket: str, key: str, content: bytes) -> bool:
-        """Put ``content`` there, unless something of its size is; return whether it was put. S3 checks every byte."""
-        try:
-            if self.call("s3", "head_object", Bucket=bucket, Key=key)["ContentLength"] == len(content):
+        """Put ``content`` there, unless S3 knows that it is; return whether it was put. S3 checks every byte."""
+        checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
+        with contextlib.suppress(NotThere, Denied):
+            there = self.call("s3", "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
+            if there.get("ChecksumSHA256") == checksum:
                 return False
-        except (NotThere, Denied):
-            pass
-        self.call("s3", "put_object", Bucket=bucket, Key=key, Body=content, ChecksumAlgorithm="SHA256")
+        sums = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
+        self.call("s3", "put_object", Bucket=bucket, Key=key, Body=content, **sums)
         return True
 
     def read(self, bucket: str, key: str, start: int = 0) -> bytes | None:

@@ -84,7 +84,7 @@ def pack(files: Mapping[str, bytes]) -> Archive:
     """Return a .tar.gz of ``files`` (name -> content) in which nothing but names and contents counts."""
     stream = io.BytesIO()
     with (
-        gzip.GzipFile(fileobj=stream, mode="wb", filename="", mtime=0) as zipped,
+        gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=6, filename="", mtime=0) as zipped,  # 9: 12 times slower
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
         for name in sorted(files):

@@ -32,7 +32,7 @@ def down(session: Session) -> int:
                 removed += 1
         account.remove_bucket(bucket)
     delete_logs(account, instance.name)
-    session.answer({"instance": instance.status(), "objects_deleted": removed}, f"deleted {what}")
+    session.done({"instance": instance.status(), "objects_deleted": removed}, f"deleted {what}")
     return 0
 
 

@@ -10,13 +10,17 @@ def make(kind: str, *, account: str, region: str, bucket: str, prefix: str, name
     """Return the policy called ``kind``, one of KINDS. ``role`` is the execution role's ARN."""
     if kind == "trust":
         return trust()
-    partition = "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"
-    places = Places(partition, account, region, bucket, prefix, name)
+    places = Places(partition(region), account, region, bucket, prefix, name)
     if kind == "execution":
         return execution(places)
     if kind == "operator":
         return operator(places, role)
     raise CloudError(f"there is no policy {kind!r}: they are {', '.join(KINDS)}")
+
+
+def partition(region: str) -> str:
+    """Return the second word of every ARN in ``region``."""
+    return "aws-cn" if region.startswith("cn-") else "aws-us-gov" if region.startswith("us-gov-") else "aws"
 
 
 class Places:

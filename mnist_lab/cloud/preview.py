@@ -23,7 +23,11 @@ def print_policy(session: Session) -> int:
         if kind != "trust":
             print(f"account or region unknown, placeholders instead: {error}", file=sys.stderr)
     name = settings.role.rpartition("/")[2] or "ROLE"
-    role = settings.role if settings.role.startswith("arn:") else f"arn:aws:iam::{number}:role/{name}"
+    role = (
+        settings.role
+        if settings.role.startswith("arn:")
+        else f"arn:{policy.partition(region)}:iam::{number}:role/{name}"
+    )
     bucket = settings.bucket or f"sagemaker-{region}-{number}"
     made = policy.make(
         kind, account=number, region=region, bucket=bucket, prefix=settings.keys, name=settings.name, role=role

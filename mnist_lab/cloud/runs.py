@@ -41,11 +41,8 @@ def read_status(account: Account, instance: Instance, job: Job) -> RunStatus:
     try:
         told = None if content is None else json.loads(content)
         if told is not None:
-            told["state"], told["started"], told["updated"] = (
-                str(told["state"]),
-                int(told["started"]),
-                int(told["updated"]),
-            )
+            read = {"state": str, "started": int, "updated": int}
+            told |= {name: kind(told[name]) for name, kind in read.items()}
     except (ValueError, KeyError, TypeError) as error:
         raise CloudError(
             f"the status of run {job.run_id} is damaged ({error}): mnist-lab sagemaker run --again"

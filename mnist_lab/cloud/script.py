@@ -30,7 +30,7 @@ class Job:
     commit: str
     max_seconds: int
     grace_seconds: int
-    poll_seconds: int
+    poll_seconds: float
     arguments: tuple[str, ...]  # of mnist-lab run --step 3
 
     @property

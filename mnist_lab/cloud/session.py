@@ -38,6 +38,12 @@ class Session:
         """Print the result, as JSON or as text."""
         print(json.dumps(values, indent=1) if self.options.json else text, flush=True)
 
+    def done(self, values: dict, text: str) -> None:
+        """Print the result of what changes something; after a dry run, that nothing was changed."""
+        if self.options.dry_run:
+            values, text = {"dry_run": True}, "nothing was changed: this was a dry run"
+        self.answer(values, text)
+
 
 def parameters(options: Namespace) -> dict[str, object]:
     """Return the parameters that the options set; the last one wins."""

@@ -42,7 +42,7 @@ class CloudSettings:
     volume_gb: int = setting(10, "size of the EBS volume, GB", low=5, high=1000)
     max_minutes: float = setting(60, "the run's time cap, minutes", low=0.05, high=24 * 60)
     grace_minutes: float = setting(10, "minutes after the cap in which results are saved", low=0.05, high=120)
-    poll_seconds: int = setting(15, "seconds between two looks at a run", low=1, high=300)
+    poll_seconds: float = setting(15, "seconds between two looks at a run", low=0.1, high=300)
     device: str = setting("cuda", "cuda, or cpu to try everything on a cheap instance", "cuda|cpu")
     data: str = setting("", "folder with MNIST/raw/ to upload, for instances without internet access")
     subnet: str = setting("", "subnet, for an instance inside a VPC without internet access", r"subnet-[0-9a-f]{8,17}")

@@ -3,6 +3,7 @@
 from dataclasses import asdict, replace
 from math import ceil
 
+from mnist_lab import publish
 from mnist_lab.cloud import gpu_results, policy
 from mnist_lab.cloud.account import Account
 from mnist_lab.cloud.deployment import current_job, up
@@ -12,7 +13,7 @@ from mnist_lab.cloud.runs import FINAL, Log, RunStatus, fetch, follow, read_stat
 from mnist_lab.cloud.script import Job, render
 from mnist_lab.cloud.session import BILL, Session, parameters
 from mnist_lab.cloud.settings import CloudSettings
-from mnist_lab.publish import RECORDS
+from mnist_lab.gpu_comparison import beside
 from mnist_lab.records import load_records
 from mnist_lab.runner import RUNS, Interrupted
 
@@ -35,14 +36,14 @@ def run(session: Session) -> int:
             )
             instance.start()
         if account.dry_run or (session.options.detach and status.state != "SUCCEEDED"):
-            session.answer(asdict(status), f"run {job.run_id}: see mnist-lab sagemaker status, then run again to fetch")
+            session.done(asdict(status), f"run {job.run_id}: see mnist-lab sagemaker status, then run again to fetch")
             return 0
         if status.state != "SUCCEEDED":
             status = follow(account, instance, job, session.say)
     except (KeyboardInterrupt, Interrupted) as stopped:
-        session.say(f"\nstopped from the keyboard or by a signal: stopping {instance.name} too")
+        session.say(f"\nstopped from the keyboard or by a signal: stopping {instance.name} too, or its watchdog will")
         instance.request_stop()
-        session.say("stop requested; mnist-lab sagemaker status shows it. The watchdog on it is a second net")
+        session.say("stop requested: mnist-lab sagemaker status shows it")
         return 130 if isinstance(stopped, KeyboardInterrupt) else 143
     return bring_home(session, account, job, status)
 
@@ -70,10 +71,11 @@ def bring_home(session: Session, account: Account, job: Job, status: RunStatus) 
         scored = f"{result.scored_images:,} {result.settings['score_on']} images of {result.data}"
         lines.append(f"accuracy: {result.accuracy:.2%} on {scored}")
         if reasons:
-            lines.append(f"records not kept beside the study, since {', and '.join(reasons)}")
+            lines.append(f"not shown beside the study, since {', and '.join(reasons)}")
         else:
-            gpu_results.keep(records, gpu_results.GPU_RECORDS)
-            lines += [gpu_results.beside(result, load_records(RECORDS)), f"records: {gpu_results.GPU_RECORDS}"]
+            publish.publish_gpu_run(records)
+            lines.append(beside(result, load_records(publish.RECORDS)))
+            lines.append(f"records: {publish.RECORDS / publish.GPU}; README.md shows the run beside the study")
     lines.append(f"files: {folder}")
     session.answer(values, "\n" + "\n".join(lines))
     return status.code
@@ -94,7 +96,7 @@ def price(usd: float | None) -> str:
 def bring_up(session: Session) -> int:
     """Bring everything into place without starting an instance that is there."""
     job, status = up(session.account(), parameters(session.options), session.options.again, session.say)
-    session.answer(asdict(status), f"run {job.run_id} is in place ({status.state}): mnist-lab sagemaker run")
+    session.done(asdict(status), f"run {job.run_id} is in place ({status.state}): mnist-lab sagemaker run")
     return 0
 
 
@@ -113,7 +115,8 @@ def show_status(session: Session) -> int:
     job = current_job(instance)
     status = read_status(account, instance, job) if job else RunStatus("none", "NEW", instance=instance.status())
     values = {**asdict(status), "usd": cost(session.settings, status)}
-    lines = [f"instance {instance.name}: {status.instance}", f"run {status.run_id}: {status.state} {status.reason}"]
+    run = f"run {status.run_id}: {status.state} {status.reason}" if job else "no run yet: mnist-lab sagemaker run"
+    lines = [f"instance {instance.name}: {status.instance}", run]
     if status.minutes is not None:
         lines.append(f"{status.minutes:.1f} min{price(values['usd'])}")
     if status.instance not in (*AT_REST, "none"):
@@ -153,6 +156,9 @@ def fetch_run(session: Session) -> int:
     instance = Instance(account)
     job = known_job(instance)
     status = read_status(account, instance, job)
+    if account.dry_run:
+        session.done({}, "")
+        return 0
     code = bring_home(session, account, job, status)
     return code if status.state in FINAL else 0
 
@@ -175,7 +181,7 @@ def open_notebook(session: Session) -> int:
     session.say(f"waiting for {instance.name}; its watchdog stops it {minutes:.0f} min after its start")
     instance.wait(("InService",))
     address = instance.url()
-    session.answer({"url": address}, f"{address}\nvalid for five minutes; {BILL}")
+    session.done({"url": address}, f"{address}\nvalid for five minutes; {BILL}")
     return 0
 
 
@@ -184,5 +190,5 @@ def stop(session: Session) -> int:
     instance = Instance(session.account())
     instance.request_stop()
     status = instance.wait((*AT_REST, "none"))
-    session.answer({"instance": status}, f"instance {instance.name}: {status}")
+    session.done({"instance": status}, f"instance {instance.name}: {status}")
     return 0

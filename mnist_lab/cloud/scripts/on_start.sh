@@ -33,12 +33,10 @@ printf 'instance=%s\nstarted=%s\n' "$instance" "$(date +%s)" >>"$control/setting
 
 setsid nohup bash "$control/watchdog.sh" </dev/null >>"$control/watchdog.log" 2>&1 &
 
-mkdir -p "$work/logs"
-touch "$log"
 as_user=()
-if [[ $(id -un) != "$user" ]]; then
-    chown "$user" "$work" "$work/logs" "$log"
-    as_user=(runuser -u "$user" --)
-fi
+[[ $(id -un) == "$user" ]] || as_user=(runuser -u "$user" --)
+# Below home all is made by its user: a link that a notebook left there must not lead root anywhere.
+"${as_user[@]}" mkdir -p "$work/logs"
+"${as_user[@]}" touch "$log"
 setsid nohup "${as_user[@]}" bash "$control/worker.sh" </dev/null >>"$log" 2>&1 &
 echo "mnist-lab: run $run_id goes on in the background; its log: $run_url/log.txt"

@@ -52,11 +52,12 @@ put_outputs() {
         [[ -z $(comm -23 <(echo "$here") <(echo "$there")) ]]
 }
 
-# Try again while S3 fails, for half of the grace, so that the watchdog never comes first.
+# Try again while S3 fails. Patience is half of the grace for all uploads of the end together, so that the watchdog
+# never comes first.
+patience() { give_up=$(($(date +%s) + grace_seconds / 2)); }
 persist() {
-    local until=$(($(date +%s) + grace_seconds / 2))
     until "$@"; do
-        [[ $(date +%s) -lt $until ]] || return 1
+        [[ $(date +%s) -lt $give_up ]] || return 1
         say "could not upload: again in $poll_seconds s"
         sleep "$poll_seconds"
     done
@@ -77,6 +78,7 @@ finish() {
     trap - EXIT
     set +e
     cd / || true
+    patience
     for process in $child $uploader; do kill "$process"; done
     [[ -z $child ]] || wait "$child"
     if [[ -n $over ]]; then # somebody came to look
@@ -118,6 +120,7 @@ if [[ -f $over_file || $earlier == *'"state": '* && $earlier != *'"state": "RUNN
     over=yes
     say "this run is over, nothing is repeated; the watchdog stops the instance in $((max_seconds + grace_seconds)) s"
 else
+    patience
     write_status RUNNING 0 || fail "S3 cannot be written to: compare the role with mnist-lab sagemaker policy execution"
     (while kill -0 $$; do
         sleep "$poll_seconds"

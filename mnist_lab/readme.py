@@ -6,7 +6,8 @@ from itertools import groupby
 
 from mnist_lab.benchmark import EPOCH, MANY, Benchmark
 from mnist_lab.records import Record
-from mnist_lab.results import accuracy_interval, markdown_table, summarise
+from mnist_lab.tables import overview
+from mnist_lab.uncertainty import wilson_interval
 
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin [^>]*-->\n)(?:.*?\n)??(<!-- (?P=name):end -->)", re.DOTALL)
 
@@ -24,8 +25,10 @@ def render(text: str, records: Sequence[Record], benchmarks: Sequence[Benchmark]
 
 
 def make_blocks(records: Sequence[Record], benchmarks: Sequence[Benchmark]) -> dict[str, str]:
-    """Return the text of each block: "results", "benchmark", and "step-N" for every step."""
-    blocks = {"results": markdown_table(summarise(records)), "benchmark": benchmark_block(benchmarks)}
+    """Return the text of each block: "results", "consistency", "gains", "benchmark", and "step-N" for every step."""
+    tables = overview(records)
+    blocks = {name: table.markdown() for name, table in zip(("results", "consistency", "gains"), tables, strict=True)}
+    blocks["benchmark"] = benchmark_block(benchmarks)
     for step, group in groupby(records, key=lambda record: record.step):
         blocks[f"step-{step}"] = step_line(list(group))
     return blocks
@@ -36,7 +39,7 @@ def step_line(records: Sequence[Record]) -> str:
     first_seed = [record for record in records if record.seed == records[0].seed]
     final = next(record for record in first_seed if not record.is_rung)
     count, wrong = final.scored_images, len(final.mistakes)
-    low, high = accuracy_interval(count - wrong, count)
+    low, high = wilson_interval(count - wrong, count)
     rungs = "".join(f" (the rung in between, {r.change}: {100 * r.accuracy:.2f} %)" for r in first_seed if r.is_rung)
     epochs = final.recipe["epochs"]
     return (

@@ -46,7 +46,7 @@ def test_publishing_what_is_published_changes_nothing(checkout):
     replaced = publish.publish(folder, steps)
     after = content(root)
     for drawn_anew in (before, after):
-        del drawn_anew[root / "images" / publish.LADDER]
+        del drawn_anew[root / "images" / publish.SEEDS]
     assert after == before
     assert {path.name for path in replaced} >= {"README.md", "03_augmentation_onecycle.ipynb", "step-1-seed-0.json"}
 
@@ -62,7 +62,7 @@ def test_what_a_step_no_longer_makes_is_removed_and_other_seeds_stay(checkout):
     assert not old.exists() and not figure.exists()
     assert other.exists()
     row = next(line for line in publish.README.read_text().splitlines() if line.startswith("| 2a |"))
-    assert row.split(" | ")[4:6] == ["15", "2"]  # epochs, seeds
+    assert row.split(" | ")[3:5] == ["15", "2"]  # epochs, seeds
 
 
 def test_prose_edited_during_the_run_is_kept(checkout):

@@ -66,7 +66,7 @@ def run_study(options: argparse.Namespace) -> int:
             print("not published, since parameters were changed or it was not a full run on MNIST")
         else:
             replaced = publish.publish_study(records)
-            print(f"published {len(replaced)} files: README.md shows all seeds")
+            print(f"published {len(replaced)} files: README.md shows all seeds; the notebooks will, after ./run_all.sh")
     return 0
 
 

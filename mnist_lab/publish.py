@@ -17,7 +17,7 @@ from mnist_lab.readme import render
 from mnist_lab.records import Record, in_order, is_publishable, load_records, save
 from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step, code_cells, faults
 from mnist_lab.runtime import ROOT
-from mnist_lab.study_plots import study
+from mnist_lab.study_plots import all_seeds
 
 RECORDS = NOTEBOOKS / "records"
 IMAGES = ROOT / "images"
@@ -144,7 +144,7 @@ def obsolete(steps: list[Step], sources: Mapping[Path, Path], kept: list[Record]
 
 def draw_seeds(records: list[Record], path: Path) -> None:
     """Draw the one figure that spans the steps, with the fingerprint of its records as the PNG's description."""
-    figure = study(records, f"Step by step, every seed ({records[0].data})")
+    figure = all_seeds(records, f"Step by step, every seed ({records[0].data})")
     figure.savefig(path, metadata={"Description": seeds_fingerprint(records)})
 
 

@@ -18,7 +18,7 @@ GOLDEN = 0.618034  # its multiples fill an interval evenly: neighbours in rank a
 WIDTH = 0.5  # of the strip over which the dots of a row are spread
 
 
-def study(records: Sequence[Record], title: str, own: int | None = None) -> Figure:
+def all_seeds(records: Sequence[Record], title: str, own: int | None = None) -> Figure:
     """Show accuracy by epoch as bands over seeds, and the last epoch of every seed beside its row's mean.
 
     A band reaches from the lowest to the highest seed, its line is the median. The scale is logarithmic in the

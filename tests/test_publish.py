@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import nbformat
 import pytest
+from PIL import Image
 
-from mnist_lab import publish, records, runner
+from mnist_lab import publish, readme, records, runner
 from mnist_lab.runner import RunError, Step
 
 STEPS = runner.find_steps()
@@ -210,8 +211,19 @@ def test_a_study_adds_seeds_and_keeps_the_one_that_the_notebook_shows(checkout):
     assert records.load_record(publish.RECORDS / shown.file_name) == shown
     assert {path.name for path in publish.RECORDS.glob("step-3-*")} == {f"step-3-seed-{seed}.json" for seed in range(3)}
     row = next(line for line in publish.README.read_text().splitlines() if line.startswith("| 3 |"))
-    assert " | 3 | " in row and "± 0.00" in row
+    assert " | 3 | " in row and "± 0.000" in row
+    tracked = records.load_records(publish.RECORDS)
+    assert Image.open(publish.IMAGES / publish.SEEDS).text["Description"] == publish.seeds_fingerprint(tracked)
+    text = publish.README.read_text()
+    assert readme.render(text, tracked, publish.load_benchmarks()) == text
     assert not [path for path in root.rglob(".*")]
+
+
+def test_the_fingerprint_tells_when_the_figure_of_all_seeds_is_stale(published, seeds):
+    study = seeds([0.9950, 0.9951])
+    assert publish.seeds_fingerprint(study) == publish.seeds_fingerprint(seeds([0.9950, 0.9951]))
+    others = [study[:1], study[::-1], seeds([0.9950, 0.9952]), seeds([0.9950, 0.9951], change="another")]
+    assert len({publish.seeds_fingerprint(other) for other in [study, *others]}) == 5
 
 
 def test_a_study_of_another_recipe_changes_nothing(checkout):

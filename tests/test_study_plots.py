@@ -12,7 +12,7 @@ def draw(tmp_path):
     """Draws for real, with every warning an error; returns the two axes."""
 
     def draw(*arguments, **options):
-        figure = study_plots.study(*arguments, **options)
+        figure = study_plots.all_seeds(*arguments, **options)
         figure.savefig(tmp_path / "figure.png")
         assert (tmp_path / "figure.png").stat().st_size > 1000
         return figure.axes

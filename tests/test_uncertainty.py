@@ -68,9 +68,9 @@ def test_effect_size_of_students_sleep_data():
 def test_effect_size_of_unequal_samples_is_unbiased():
     """The mean of g* over many samples is the true difference in the root of the mean variance."""
     generator = np.random.default_rng(0)
-    pairs = ((generator.normal(0, 1, 10), generator.normal(2, 3, 30)) for _ in range(4000))
+    pairs = ((generator.normal(0, 1, 10), generator.normal(2, 3, 30)) for _ in range(1000))
     found = np.mean([uncertainty.hedges_g(before.tolist(), after.tolist()) for before, after in pairs])
-    assert found == pytest.approx(2 / math.sqrt((1 + 9) / 2), rel=0.02)
+    assert found == pytest.approx(2 / math.sqrt((1 + 9) / 2), rel=0.04)
 
 
 def test_no_spread_no_comparison():

@@ -6,7 +6,8 @@ from itertools import groupby
 
 from mnist_lab.benchmark import EPOCH, MANY, Benchmark
 from mnist_lab.records import Record
-from mnist_lab.tables import overview
+from mnist_lab.results import summarise
+from mnist_lab.tables import mean_and_sd, overview
 from mnist_lab.uncertainty import wilson_interval
 
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin [^>]*-->\n)(?:.*?\n)??(<!-- (?P=name):end -->)", re.DOTALL)
@@ -35,17 +36,19 @@ def make_blocks(records: Sequence[Record], benchmarks: Sequence[Benchmark]) -> d
 
 
 def step_line(records: Sequence[Record]) -> str:
-    """Return one sentence on the seed that a step's notebook shows, with the rung before it."""
+    """Return one sentence on the seed that a step's notebook shows, with the rung before it, and one on all seeds."""
     first_seed = [record for record in records if record.seed == records[0].seed]
     final = next(record for record in first_seed if not record.is_rung)
     count, wrong = final.scored_images, len(final.mistakes)
     low, high = wilson_interval(count - wrong, count)
     rungs = "".join(f" (the rung in between, {r.change}: {100 * r.accuracy:.2f} %)" for r in first_seed if r.is_rung)
     epochs = final.recipe["epochs"]
+    (result,) = summarise([record for record in records if not record.is_rung])
+    others = f" Over {result.seeds} seeds: {mean_and_sd(result)} %." if result.seeds > 1 else ""
     return (
         f"**Result:** {100 * final.accuracy:.2f} % after {epochs} epochs with seed {final.seed}{rungs}; "
         f"{wrong} of {count:,} test images misread, 95 % Wilson interval {100 * low:.2f} – {100 * high:.2f} %; "
-        f"{final.model['trainable']:,} parameters."
+        f"{final.model['trainable']:,} parameters.{others}"
     )
 
 

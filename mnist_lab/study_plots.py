@@ -96,7 +96,7 @@ def _scale(axis: Axes, groups: Sequence[Sequence[Record]]) -> None:
     records = [record for group in groups for record in group]
     worst = max(_misread(record.accuracy, record) for record in records)
     best = min(_misread(epoch["test"]["accuracy"], r) for r in records for epoch in r.history[-LAST_EPOCHS:])
-    axis.set_ylim(1.8 * max(worst, 1 - TARGET), 0.85 * min(best, 1 - TARGET))
+    axis.set_ylim(min(1.0, 1.8 * max(worst, 1 - TARGET)), 0.85 * min(best, 1 - TARGET))
     axis.yaxis.set_major_locator(FixedLocator([1 - accuracy / 100 for accuracy in LABELS]))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda misread, _: f"{round(100 * (1 - misread), 2):g}"))
     axis.yaxis.set_minor_locator(NullLocator())

@@ -46,6 +46,8 @@ def test_a_step_line_names_the_rung_and_the_first_seed(published):
     assert f"{100 * published.accuracy:.2f} % after 15 epochs with seed 0" in line
     assert f"the rung in between, half the way: {100 * published.accuracy:.2f} %" in line
     assert line.count("misread") == 1
+    assert line.endswith(f"7,306 parameters. Over 2 seeds: {100 * published.accuracy:.3f} ± 0.000 %.")
+    assert readme.step_line([rung, published]).endswith("7,306 parameters.")
 
 
 def test_a_benchmark_is_told_in_a_table_and_in_words(speed):

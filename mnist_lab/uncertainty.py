@@ -106,14 +106,14 @@ def two_way_interval(misread: Sequence[Collection[int]], count: int) -> Interval
     """
     if len(misread) < 2:
         return None
-    generator = np.random.default_rng(0)
-    images = sorted(set().union(*misread))
+    images, seeds = sorted(set().union(*misread)), len(misread)
     wrong = np.array([[image in seed for image in images] for seed in map(set, misread)], dtype=float)  # (S, W)
-    seeds = len(misread)
-    # How often each seed and each image is drawn; images that no seed misread share the last column.
-    drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES)  # (R, S)
-    chances = [1 / count] * len(images) + [max(0.0, 1 - len(images) / count)]
-    drawn_images = generator.multinomial(count, chances, size=RESAMPLES)[:, :-1]  # (R, W)
-    accuracies = 1 - ((drawn_seeds @ wrong) * drawn_images).sum(axis=1) / (seeds * count)
+    wrong, alike = np.unique(wrong, axis=1, return_counts=True)  # (S, P): images that the same seeds misread are one
+    chances = [*(alike / count), max(0.0, 1 - len(images) / count)]
+    generator, accuracies = np.random.default_rng(0), []
+    for _ in range(RESAMPLES // 1000):  # in parts: a poor network misreads thousands of images
+        drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=1000)  # how often each: (R, S)
+        drawn_images = generator.multinomial(count, chances, size=1000)[:, :-1]  # (R, P)
+        accuracies.append(1 - ((drawn_seeds @ wrong) * drawn_images).sum(axis=1) / (seeds * count))
     low, high = np.quantile(accuracies, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)

@@ -104,7 +104,7 @@ def parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=about, description=about)
         sub.add_argument("--json", action="store_true", help="print JSON for scripts")
         sub.set_defaults(command=command)
-    tables = verbs.add_parser("readme", help="write the tables in README.md anew from the tracked records")
+    tables = verbs.add_parser("readme", help="write README.md's tables and figure anew from the tracked records")
     tables.set_defaults(command=commands.write_readme)
     sheets = verbs.add_parser("workbook", help="write RF_calculations.xlsx anew from the networks and the steps")
     sheets.set_defaults(command=commands.write_workbook)

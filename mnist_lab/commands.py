@@ -6,7 +6,7 @@ import os
 from dataclasses import asdict
 from pathlib import Path
 
-from mnist_lab import benchmark, publish, readme, results, runner, study, workbook
+from mnist_lab import benchmark, publish, readme, results, runner, study, tables, workbook
 from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build, origin
 from mnist_lab.recipe import read_parameters
@@ -32,7 +32,7 @@ def run_steps(options: argparse.Namespace) -> int:
         folder = runner.new_folder(runner.RUNS)
         runner.run_steps(steps, overrides, folder)
         records = load_records(folder)
-        print(f"\n{results.text_table(results.summarise(records))}\n")
+        print(f"\n{tables.results_table(results.summarise(records)).text()}\n")
         print(f"executed notebooks, records and figures: {os.path.relpath(folder)}/")
         reasons = publish.refusals(steps, overrides, records, all_steps)
         if reasons:
@@ -59,12 +59,14 @@ def run_study(options: argparse.Namespace) -> int:
     with runner.only_run(runner.RUNS):
         folder = options.out or runner.RUNS / "study" / options.row
         records = study.conduct(plan, folder, options.parallel)
-        print(f"\n{results.text_table(results.summarise(records))}\n\nrecords: {os.path.relpath(folder)}/")
+        found = results.summarise(records)
+        print(f"\n{tables.results_table(found).text()}\n\n{tables.consistency_table(found).text()}\n")
+        print(f"records: {os.path.relpath(folder)}/")
         if overrides.keys() - {"DEVICE"} or not all(is_publishable(record) for record in records):
             print("not published, since parameters were changed or it was not a full run on MNIST")
         else:
             replaced = publish.publish_study(records)
-            print(f"published {len(replaced)} files: README.md shows all seeds")
+            print(f"published {len(replaced)} files: README.md shows all seeds; the notebooks will, after ./run_all.sh")
     return 0
 
 
@@ -133,14 +135,16 @@ def print_results(options: argparse.Namespace) -> int:
     records = load_records(publish.RECORDS)
     if not records:
         raise runner.RunError(f"no records in {publish.RECORDS}: run the steps first")
-    found = results.summarise(records)
-    print(json.dumps([asdict(result) for result in found], indent=1) if options.json else results.text_table(found))
+    if options.json:
+        print(json.dumps([asdict(result) for result in results.summarise(records)], indent=1))
+    else:
+        print("\n\n".join(table.text() for table in tables.overview(records)))
     return 0
 
 
 def write_readme(options: argparse.Namespace) -> int:
-    """Write README's generated blocks anew, as after a change of their layout."""
-    publish.write_readme()
+    """Write README's generated blocks and figure anew, as after a change of their layout."""
+    publish.write_overview()
     return 0
 
 

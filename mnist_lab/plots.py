@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from torch import Tensor, nn
 
 from mnist_lab.batches import Augment
@@ -104,7 +104,7 @@ def learning_rate(rates: Mapping[str, Sequence[float]], epochs: int, title: str)
     axis.set(title=title, xlabel="epoch", ylabel="learning rate")
     axis.set_ylim(bottom=0)
     axis.legend(frameon=False)
-    _tidy(axis)
+    tidy(axis)
     return figure
 
 
@@ -127,24 +127,7 @@ def learning_curves(records: Sequence[Record], title: str) -> Figure:
     accuracy.set(xlabel="epoch", ylabel="accuracy, %")
     _zoom(accuracy, records)
     for axis in (loss, accuracy):
-        _tidy(axis)
-    return figure
-
-
-def ladder(records: Sequence[Record], title: str) -> Figure:
-    """Show the share of misread images by epoch, a line for every row of the results; the scale is logarithmic."""
-    figure = Figure(figsize=(8, 4.2), layout="constrained")
-    axis = figure.subplots()
-    for colour, record in zip(cycle(COLOURS), records, strict=False):
-        epochs = [epoch["number"] for epoch in record.history]
-        values = [100 * (1 - epoch["test"]["accuracy"]) for epoch in record.history]
-        axis.plot(epochs, values, "--" if record.is_rung else "-", color=colour, label=f"{record.row}  {record.change}")
-        axis.plot(epochs[-1], values[-1], "o", color=colour, clip_on=False)
-    axis.set(title=title, xlabel="epoch", ylabel="test images misread, %", yscale="log")
-    _plain_numbers(axis)
-    _mark(axis, 100 * (1 - TARGET), f"{100 * TARGET:.1f} % right")
-    axis.legend(frameon=False, fontsize=9, loc="upper right")
-    _tidy(axis)
+        tidy(axis)
     return figure
 
 
@@ -156,7 +139,7 @@ def time_shares(shares: Mapping[str, float], title: str) -> Figure:
     bars = axis.barh(parts, [100 * shares[part] for part in parts], color=COLOURS[0])
     axis.bar_label(bars, fmt="%.0f %%", padding=3, fontsize=9)
     axis.set(title=title, xlabel="share of the time, %")
-    _tidy(axis)
+    tidy(axis)
     return figure
 
 
@@ -221,24 +204,27 @@ def _image_grid(
 
 def _zoom(axis: Axes, records: Sequence[Record]) -> None:
     """Mark the target and show the range in which the later epochs differ; the first may lie below it."""
-    _mark(axis, 100 * TARGET, f"{100 * TARGET:.1f} %")
+    mark(axis, 100 * TARGET, f"{100 * TARGET:.1f} %")
     later = [100 * epoch["test"]["accuracy"] for record in records for epoch in record.history[2:] or record.history]
     low = min(99.0, min(later) - 0.1)
     axis.set_ylim(low, 100)
 
 
 def _plain_numbers(axis: Axes) -> None:
-    """Label a logarithmic y axis with 0.02 rather than with a power of ten."""
+    """Label a logarithmic y axis with 0.02 rather than with a power of ten, and at 1, 2 and 5 alone."""
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def _mark(axis: Axes, value: float, text: str) -> None:
+def mark(axis: Axes, value: float, text: str) -> None:
+    """Draw a dotted line across at ``value``, with ``text`` at its right end."""
     axis.axhline(value, color=TARGET_COLOUR, linestyle=":", linewidth=1)
     axis.annotate(text, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=TARGET_COLOUR)
 
 
-def _tidy(axis: Axes) -> None:
+def tidy(axis: Axes) -> None:
+    """Take away the frame's upper and right side; epochs are whole numbers."""
     axis.spines[["top", "right"]].set_visible(False)
     if axis.get_xlabel() == "epoch":
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))

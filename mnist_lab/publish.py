@@ -10,20 +10,21 @@ from pathlib import Path
 import nbformat
 from nbformat import NotebookNode
 
-from mnist_lab.atomic import replace_together, write_whole
+from mnist_lab.atomic import replace_together
 from mnist_lab.benchmark import Benchmark, load_benchmark, save_benchmark
-from mnist_lab.plots import ladder, time_shares
+from mnist_lab.plots import time_shares
 from mnist_lab.readme import render
 from mnist_lab.records import Record, in_order, is_publishable, load_records, save
 from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step, code_cells, faults
 from mnist_lab.runtime import ROOT
+from mnist_lab.study_plots import all_seeds
 
 RECORDS = NOTEBOOKS / "records"
 IMAGES = ROOT / "images"
 README = ROOT / "README.md"
 GPU = "gpu"  # a folder in RECORDS: runs on a GPU stand beside the study, not in it
 BENCHMARKS = NOTEBOOKS / "benchmarks"  # one file for each kind of device
-LADDER, SPEED = "00_ladder.png", "00_speed.png"  # the figures that belong to no single step
+SEEDS, SPEED = "00_seeds.png", "00_speed.png"  # the figures that belong to no single step
 
 
 def refusals(
@@ -58,7 +59,7 @@ def publish(folder: Path, steps: list[Step]) -> list[Path]:
 
 
 def publish_study(records: list[Record]) -> list[Path]:
-    """Track ``records``, further seeds of a published row, and write README and the ladder anew: all, or nothing.
+    """Track ``records``, further seeds of a published row, and write README and its figure anew: all, or nothing.
 
     A seed that is tracked already stays. Returns the files replaced; raises RunError.
     """
@@ -145,10 +146,10 @@ def other_seeds(records: list[Record]) -> list[Record]:
 
 
 def prepare_overview(records: list[Record], folder: Path) -> dict[Path, Path]:
-    """Write into ``folder`` what shows all ``records``, the ladder and README; returns target -> source."""
-    draw_ladder(records, folder / LADDER)
+    """Write into ``folder`` what shows all ``records``, a figure and README; returns target -> source."""
+    draw_seeds(records, folder / SEEDS)
     (folder / README.name).write_text(render(README.read_text(), records, load_benchmarks(), load_gpu_runs()))
-    return {IMAGES / LADDER: folder / LADDER, README: folder / README.name}
+    return {IMAGES / SEEDS: folder / SEEDS, README: folder / README.name}
 
 
 def belongs_to(path: Path, step: Step) -> bool:
@@ -166,30 +167,24 @@ def obsolete(steps: list[Step], sources: Mapping[Path, Path], kept: list[Record]
     ]
 
 
-def draw_ladder(records: list[Record], path: Path) -> None:
+def draw_seeds(records: list[Record], path: Path) -> None:
     """Draw the one figure that spans the steps, with the fingerprint of its records as the PNG's description."""
-    shown = ladder_records(records)
-    figure = ladder(shown, f"Step by step ({shown[0].data})")
-    figure.savefig(path, metadata={"Description": ladder_fingerprint(records)})
+    figure = all_seeds(records, f"Step by step, every seed ({records[0].data})")
+    figure.savefig(path, metadata={"Description": seeds_fingerprint(records)})
 
 
-def ladder_records(records: list[Record]) -> list[Record]:
-    """Return the first seed of every row."""
-    first = {record.row: record for record in reversed(records)}
-    return [record for record in records if first[record.row] is record]
-
-
-def ladder_fingerprint(records: list[Record]) -> str:
-    """Return the SHA-256 of what the ladder shows of ``records``."""
-    shown = [[record.row, record.change, record.history] for record in ladder_records(records)]
+def seeds_fingerprint(records: list[Record]) -> str:
+    """Return the SHA-256 of what the figure of all seeds shows of ``records``."""
+    shown = [[record.row, record.change, record.seed, record.history] for record in records]
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
-def write_readme() -> None:
-    """Write README's generated blocks anew from the tracked records, as after a change of their layout."""
+def write_overview() -> None:
+    """Write README's generated blocks and figure anew from the tracked records, as after a change of their layout."""
     try:
-        text = render(README.read_text(), load_records(RECORDS), load_benchmarks(), load_gpu_runs())
-        write_whole(README, text.encode())
+        RUNS.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
+            replace_together(prepare_overview(load_records(RECORDS), Path(scratch)))
     except (OSError, ValueError) as error:
         raise RunError(f"cannot write {README}: {error}") from error
 

@@ -7,7 +7,9 @@ from itertools import groupby
 from mnist_lab.benchmark import EPOCH, MANY, Benchmark
 from mnist_lab.gpu_comparison import beside, same_kind
 from mnist_lab.records import Record
-from mnist_lab.results import accuracy_interval, markdown_table, summarise
+from mnist_lab.results import summarise
+from mnist_lab.tables import mean_and_sd, overview
+from mnist_lab.uncertainty import wilson_interval
 
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin [^>]*-->\n)(?:.*?\n)??(<!-- (?P=name):end -->)", re.DOTALL)
 
@@ -29,8 +31,10 @@ def render(
 def make_blocks(
     records: Sequence[Record], benchmarks: Sequence[Benchmark], gpu_runs: Sequence[Record]
 ) -> dict[str, str]:
-    """Return the text of each block: "results", "benchmark", and "step-N" for every step."""
-    blocks = {"results": markdown_table(summarise(records)), "benchmark": benchmark_block(benchmarks)}
+    """Return the text of each block: "results", "consistency", "gains", "benchmark", and "step-N" for every step."""
+    tables = overview(records)
+    blocks = {name: table.markdown() for name, table in zip(("results", "consistency", "gains"), tables, strict=True)}
+    blocks["benchmark"] = benchmark_block(benchmarks)
     for step, group in groupby(records, key=lambda record: record.step):
         own = list(group)
         blocks[f"step-{step}"] = "\n\n".join([step_line(own), *gpu_lines(own, gpu_runs)])
@@ -44,17 +48,19 @@ def gpu_lines(records: Sequence[Record], gpu_runs: Sequence[Record]) -> list[str
 
 
 def step_line(records: Sequence[Record]) -> str:
-    """Return one sentence on the seed that a step's notebook shows, with the rung before it."""
+    """Return one sentence on the seed that a step's notebook shows, with the rung before it, and one on all seeds."""
     first_seed = [record for record in records if record.seed == records[0].seed]
     final = next(record for record in first_seed if not record.is_rung)
     count, wrong = final.scored_images, len(final.mistakes)
-    low, high = accuracy_interval(count - wrong, count)
+    low, high = wilson_interval(count - wrong, count)
     rungs = "".join(f" (the rung in between, {r.change}: {100 * r.accuracy:.2f} %)" for r in first_seed if r.is_rung)
     epochs = final.recipe["epochs"]
+    (result,) = summarise([record for record in records if not record.is_rung])
+    others = f" Over {result.seeds} seeds: {mean_and_sd(result)} %." if result.seeds > 1 else ""
     return (
         f"**Result:** {100 * final.accuracy:.2f} % after {epochs} epochs with seed {final.seed}{rungs}; "
         f"{wrong} of {count:,} test images misread, 95 % Wilson interval {100 * low:.2f} – {100 * high:.2f} %; "
-        f"{final.model['trainable']:,} parameters."
+        f"{final.model['trainable']:,} parameters.{others}"
     )
 
 

@@ -1,19 +1,24 @@
-"""Tables from records: what every step reached."""
+"""What the records add up to: every row over its seeds, and against the row before it."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
+from mnist_lab.data import MNIST_NAME, WRONG_TEST_LABELS
 from mnist_lab.records import Record
+from mnist_lab.uncertainty import Difference, Interval, mcnemar, mean_interval, share_at_least, two_way_interval, welch
 
 TARGET = 0.994  # test accuracy
+LAST_EPOCHS = 5  # in which an accuracy must stay to be consistent
 
 
 @dataclass(frozen=True)
 class Result:
-    """All seeds of one row of the results; accuracies are those of the last epoch, in [0, 1]."""
+    """All seeds of one row of the results; accuracies are those of the last epoch, in [0, 1].
+
+    What needs a spread is None with one seed.
+    """
 
     row: str
     change: str
@@ -28,12 +33,20 @@ class Result:
     seeds: int
     loss: float  # cross-entropy of the last epoch, mean over seeds
     mean: float
-    sd: float | None  # None with one seed, like the interval
-    interval: tuple[float, float] | None  # 95 % t-interval of the mean over seeds
+    sd: float | None
+    interval: Interval | None  # of the mean over seeds, on these images (Student's t)
+    two_way_interval: Interval | None  # of the accuracy, other seeds and other images (bootstrap)
     minimum: float
     maximum: float
-    share_on_target: float  # of seeds whose last epoch is at or above the target
-    seconds_per_epoch: float  # median over seeds
+    seeds_on_target: int  # whose last epoch is at or above the target
+    on_target_at_least: float  # chance of a new seed to be so, at 95 % confidence (Clopper and Pearson)
+    late_epochs: int  # the last five of every seed
+    late_epochs_on_target: int  # of these, at or above the target
+    seeds_consistent: int  # whose last five epochs all are
+    misread: float  # images, mean over seeds
+    misread_wrong_labels: float | None  # of these, with a label known to be wrong; None on other images
+    seconds: float  # a whole run, evaluation included; median over seeds
+    seconds_per_epoch: float  # training alone; median over seeds
     device: str
 
 
@@ -42,18 +55,29 @@ def summarise(records: Sequence[Record]) -> list[Result]:
 
     Raises ValueError if a row mixes recipes, data sets or image counts, or holds a seed twice.
     """
-    return [_result(list(group)) for _, group in groupby(records, key=lambda record: record.row)]
+    return [_result(group) for group in by_row(records)]
+
+
+def by_row(records: Sequence[Record]) -> list[list[Record]]:
+    """Group records by row, in the order they come. Raises ValueError for a row that is not of one recipe."""
+    groups = [list(group) for _, group in groupby(records, key=lambda record: record.row)]
+    for first, *others in groups:
+        for other in others:
+            if (other.recipe, other.images) != (first.recipe, first.images):
+                raise ValueError(
+                    f"row {first.row} mixes different recipes or data: {first.file_name}, {other.file_name}"
+                )
+        if len({record.seed for record in (first, *others)}) != 1 + len(others):
+            raise ValueError(f"row {first.row} holds a seed twice")
+    return groups
 
 
 def _result(group: list[Record]) -> Result:
     first = group[0]
-    for other in group:
-        if (other.recipe, other.images) != (first.recipe, first.images):
-            raise ValueError(f"row {first.row} mixes different recipes or data: {first.file_name}, {other.file_name}")
-    if len({record.seed for record in group}) != len(group):
-        raise ValueError(f"row {first.row} holds a seed twice")
     accuracies = [record.accuracy for record in group]
-    sd = statistics.stdev(accuracies) if len(group) > 1 else None
+    on_target = sum(accuracy >= TARGET for accuracy in accuracies)
+    late = [[epoch["test"]["accuracy"] >= TARGET for epoch in record.history[-LAST_EPOCHS:]] for record in group]
+    wrong_labels = [misread_wrong_labels(record) for record in group]
     return Result(
         row=first.row,
         change=first.change,
@@ -68,23 +92,67 @@ def _result(group: list[Record]) -> Result:
         seeds=len(group),
         loss=statistics.fmean(record.loss for record in group),
         mean=statistics.fmean(accuracies),
-        sd=sd,
-        interval=None if sd is None else mean_interval(accuracies),
+        sd=statistics.stdev(accuracies) if len(group) > 1 else None,
+        interval=mean_interval(accuracies),
+        two_way_interval=two_way_interval([misread(record) for record in group], first.scored_images),
         minimum=min(accuracies),
         maximum=max(accuracies),
-        share_on_target=sum(accuracy >= TARGET for accuracy in accuracies) / len(group),
+        seeds_on_target=on_target,
+        on_target_at_least=share_at_least(on_target, len(group)),
+        late_epochs=sum(map(len, late)),
+        late_epochs_on_target=sum(map(sum, late)),
+        seeds_consistent=sum(map(all, late)),
+        misread=statistics.fmean(len(record.mistakes) for record in group),
+        misread_wrong_labels=None if None in wrong_labels else statistics.fmean(wrong_labels),
+        seconds=statistics.median(record.seconds for record in group),
         seconds_per_epoch=statistics.median(record.seconds_per_epoch for record in group),
         device=", ".join(sorted({f"{r.environment['device']}, {r.environment['threads']} threads" for r in group})),
     )
 
 
-def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Return Student's t-interval of the mean of at least two values."""
-    from scipy import stats
+def misread(record: Record) -> set[int]:
+    """Return the indices of the images that a run misread."""
+    return {mistake["index"] for mistake in record.mistakes}
 
-    half = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
-    mean = statistics.fmean(values)
-    return mean - half, mean + half
+
+def misread_wrong_labels(record: Record) -> int | None:
+    """Return how many of a run's mistakes have a label known to be wrong; None if it is not known of its images."""
+    if record.data != MNIST_NAME or record.settings["score_on"] != "test":
+        return None
+    return len(misread(record).intersection(WRONG_TEST_LABELS))
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The accuracy of a row less that of a row before it."""
+
+    row: str
+    change: str
+    against: str  # the row before
+    points: float  # percentage points, of the means
+    difference: Difference | None  # over the seeds of both, in percentage points; None if a row has no spread
+
+
+def gains(records: Sequence[Record]) -> list[Gain]:
+    """Compare every row with the one before it, and after a rung also the step with the step before it.
+
+    Raises ValueError like :func:`summarise`.
+    """
+    groups, found, result_before = by_row(records), [], None
+    for before, after in zip([None, *groups], groups, strict=False):
+        is_result = not after[0].is_rung
+        against = [before] if before else []
+        if is_result and result_before and result_before is not before:
+            against.append(result_before)
+        found += [_gain(other, after) for other in against]
+        result_before = after if is_result else result_before
+    return found
+
+
+def _gain(before: list[Record], after: list[Record]) -> Gain:
+    ours, theirs = ([100 * record.accuracy for record in group] for group in (after, before))
+    points = statistics.fmean(ours) - statistics.fmean(theirs)
+    return Gain(after[0].row, after[0].change, before[0].row, points, welch(theirs, ours))
 
 
 @dataclass(frozen=True)
@@ -94,113 +162,22 @@ class Comparison:
     points: float  # gained in accuracy, percentage points
     gained: int  # images that only the later run reads right
     lost: int  # images that only the earlier run reads right
-    p_value: float  # exact McNemar test: how likely so uneven a split is if neither network is better
+    p_value: float  # McNemar's exact test
 
 
 def compare(before: Record, after: Record) -> Comparison:
-    """Compare two runs image by image (McNemar, Psychometrika 1947)."""
-    from scipy import stats
-
-    wrong_before, wrong_after = ({mistake["index"] for mistake in record.mistakes} for record in (before, after))
-    gained, lost = len(wrong_before - wrong_after), len(wrong_after - wrong_before)
-    p_value = stats.binomtest(gained, gained + lost).pvalue if gained + lost else 1.0
-    return Comparison(100 * (after.accuracy - before.accuracy), gained, lost, float(p_value))
+    """Compare two runs image by image."""
+    gained, lost = len(misread(before) - misread(after)), len(misread(after) - misread(before))
+    return Comparison(100 * (after.accuracy - before.accuracy), gained, lost, mcnemar(gained, lost))
 
 
-def accuracy_interval(correct: int, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return Wilson's interval of a share of ``count`` images: what the size of the test set leaves open."""
-    from scipy import stats
+def study_of(runs: Sequence[Record], tracked: Sequence[Record]) -> list[Record]:
+    """Return each run together with the tracked seeds of its row, recipe and images, in the order of seeds.
 
-    interval = stats.binomtest(correct, count).proportion_ci(confidence, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def comparison_table(runs: Sequence[Record]) -> str:
-    """Return a Markdown table of runs, each compared with the one above it."""
-    lines = [
-        "| row | change | loss | accuracy | wrong | gain, points | only now right | only before right | McNemar p |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for before, after in zip([None, *runs], runs, strict=False):
-        low, high = accuracy_interval(after.scored_images - len(after.mistakes), after.scored_images)
-        accuracy = f"{100 * after.accuracy:.2f} % ({100 * low:.2f} – {100 * high:.2f})"
-        text = [
-            after.row,
-            after.change,
-            f"{after.loss:.4f}",
-            accuracy,
-            f"{len(after.mistakes)} of {after.scored_images:,}",
-        ]
-        if before is None:
-            text += ["", "", "", ""]
-        else:
-            found = compare(before, after)
-            text += [f"{found.points:+.2f}", str(found.gained), str(found.lost), f"{found.p_value:.2g}"]
-        lines.append("| " + " | ".join(text) + " |")
-    scored = " and ".join(sorted({f"{run.settings['score_on']} images of {run.data}" for run in runs}))
-    lines += [
-        "",
-        f"Last epoch, scored on {scored}; in brackets the 95 % Wilson interval, what so many images leave open.",
-    ]
-    return "\n".join(lines)
-
-
-HEADERS = (
-    "step",
-    "change",
-    "model",
-    "parameters",
-    "epochs",
-    "seeds",
-    "loss",
-    "accuracy",
-    "95 % interval",
-    "min",
-    "max",
-)
-HEADERS += (">= 99.40 %", "s/epoch")
-
-
-def cells(result: Result) -> tuple[str, ...]:
-    """Return a result as the texts of one table row; parameters as trainable / deployed."""
-    spread = "" if result.sd is None else f" ± {100 * result.sd:.2f}"
-    return (
-        result.row,
-        result.change,
-        result.model,
-        f"{result.trainable:,} / {result.deployed:,}",
-        str(result.epochs),
-        str(result.seeds),
-        f"{result.loss:.4f}",
-        f"{100 * result.mean:.2f}{spread} %",
-        "–" if result.interval is None else f"{100 * result.interval[0]:.2f} – {100 * result.interval[1]:.2f}",
-        f"{100 * result.minimum:.2f}",
-        f"{100 * result.maximum:.2f}",
-        f"{round(result.share_on_target * result.seeds)} of {result.seeds}",
-        f"{result.seconds_per_epoch:.1f}",
-    )
-
-
-def text_table(results: Sequence[Result]) -> str:
-    """Return aligned text for a terminal, with the data set and devices below it."""
-    table = [HEADERS, *map(cells, results)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table]
-    lines.insert(1, "  ".join("-" * width for width in widths))
-    return "\n".join([*lines, "", provenance(results)])
-
-
-def markdown_table(results: Sequence[Result]) -> str:
-    """Return a Markdown table, with the data set and devices below it."""
-    rows = [HEADERS, ("---",) * len(HEADERS), *map(cells, results)]
-    return "\n".join([*("| " + " | ".join(row) + " |" for row in rows), "", provenance(results)])
-
-
-def provenance(results: Sequence[Result]) -> str:
-    """Return one line on which data and machines the numbers come from."""
-    scored = " and ".join(sorted({f"{result.scored_on} images of {result.data}" for result in results}))
-    devices = "; ".join(sorted({result.device for result in results}))
-    return (
-        f"Last epoch, scored on {scored}. Parameters: trainable / deployed. Seconds as they were, whatever else the "
-        f"machine did. Device: {devices}."
-    )
+    A run takes the place of its own seed; one that nothing is tracked of stays alone.
+    """
+    found = []
+    for run in runs:
+        same = [one for one in tracked if (one.row, one.recipe, one.images) == (run.row, run.recipe, run.images)]
+        found += sorted([run, *(one for one in same if one.seed != run.seed)], key=lambda one: one.seed)
+    return found

@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 os.environ["TQDM_DISABLE"] = "1"
@@ -76,6 +77,29 @@ def on_gpu(published) -> Record:
     """The tracked record of step 3, as if a GPU had made it."""
     environment = {**published.environment, "device": "Tesla T4", "device_type": "cuda"}
     return replace(published, environment=environment, settings={**published.settings, "device": "cuda"})
+
+
+@pytest.fixture
+def seeds(published) -> Callable[..., list[Record]]:
+    """Makes records of step 3 that no training made: one per accuracy of the last epoch, from seed 0 on.
+
+    Each misreads the first images, as many as its accuracy means; ``late`` are the accuracies of the four epochs
+    before the last. ``changes`` go into the records, such as another row.
+    """
+
+    def make(accuracies: Sequence[float], late: Sequence[float] = (0.995,) * 4, **changes) -> list[Record]:
+        made = []
+        for seed, accuracy in enumerate(accuracies):
+            history = [dict(epoch) for epoch in published.history]
+            for epoch, reached in zip(history[-5:], [*late, accuracy], strict=True):
+                epoch["test"] = {"loss": 0.02, "accuracy": reached}
+            wrong = round((1 - accuracy) * published.scored_images)
+            mistakes = [{"index": i, "label": 1, "predicted": 7, "confidence": 0.6} for i in range(wrong)]
+            settings = published.settings | {"seed": seed}
+            made.append(replace(published, settings=settings, history=history, mistakes=mistakes, **changes))
+        return made
+
+    return make
 
 
 @pytest.fixture

@@ -5,8 +5,9 @@ from dataclasses import replace
 import nbformat
 import pytest
 import torch
+from PIL import Image
 
-from mnist_lab import benchmark, cli, commands, data, publish, runner, study
+from mnist_lab import benchmark, cli, commands, data, publish, runner, study, tables
 from mnist_lab.models import MODELS
 from mnist_lab.records import load_records
 
@@ -150,7 +151,8 @@ def test_results_are_those_of_the_records(capsys):
     assert [result["row"] for result in found] == list(dict.fromkeys(record.row for record in records))
     assert found[-1]["trainable"] < 8000 and found[-1]["mean"] >= 0.994
     assert cli.main(["results"]) == 0
-    assert "OneCycleLR" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert all(table.text() in said for table in tables.overview(records))
 
 
 def test_a_damaged_record_is_named(monkeypatch, tmp_path, capsys):
@@ -166,12 +168,15 @@ def test_no_records_is_an_instruction(monkeypatch, tmp_path, capsys):
     assert "run the steps first" in capsys.readouterr().err
 
 
-def test_readme_is_written_from_the_records(monkeypatch, tmp_path):
+def test_readme_and_its_figure_are_written_from_the_records(monkeypatch, tmp_path):
     stale = publish.README.read_text().replace("OneCycleLR", "something else")
-    monkeypatch.setattr(publish, "README", tmp_path / "README.md")
+    for name, place in {"README": "README.md", "IMAGES": "images", "RUNS": "runs"}.items():
+        monkeypatch.setattr(publish, name, tmp_path / place)
     publish.README.write_text(stale)
     assert cli.main(["readme"]) == 0
     assert "| OneCycleLR |" in publish.README.read_text()
+    drawn_from = Image.open(publish.IMAGES / publish.SEEDS).text["Description"]
+    assert drawn_from == publish.seeds_fingerprint(load_records(publish.RECORDS))
 
 
 def test_models_lists_every_network(capsys):

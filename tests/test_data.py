@@ -219,3 +219,14 @@ def test_mnist_is_held_out_as_it_always_was(mnist):
     assert len(rest) == 50_000
     # Results chosen on these images are only comparable while they are these images.
     assert hashlib.sha256(held.labels.numpy().tobytes()).hexdigest()[:12] == "e5a4907d61ab"
+
+
+def test_the_wrong_test_labels_are_those_of_the_study():
+    indices = data.WRONG_TEST_LABELS
+    assert len(set(indices)) == 15 and list(indices) == sorted(indices)
+    assert min(indices) >= 0 and max(indices) < 10_000
+
+
+def test_the_wrong_test_labels_point_at_the_images_meant(mnist):
+    given = [int(mnist.test.labels[index]) for index in data.WRONG_TEST_LABELS]
+    assert given == [8, 0, 9, 4, 2, 5, 6, 6, 5, 5, 0, 1, 4, 6, 5]  # as in cleanlab's file

@@ -31,7 +31,7 @@ def test_links_and_pictures_exist():
 
 def test_every_picture_is_made_by_a_step():
     made = {name for step in runner.find_steps() for name in publish_files(step)}
-    made |= {publish.LADDER, publish.SPEED, flow.PICTURE.name}
+    made |= {publish.SEEDS, publish.SPEED, flow.PICTURE.name}
     assert {path.name for path in publish.IMAGES.iterdir()} == made
 
 
@@ -84,9 +84,9 @@ def test_todays_code_starts_training_as_the_record_says(record, mnist):
     assert found == pytest.approx(record.opening_loss, rel=close), "the code changed: ./run_all.sh"
 
 
-def test_the_ladder_is_drawn_from_the_records():
-    drawn_from = Image.open(publish.IMAGES / publish.LADDER).text["Description"]
-    assert drawn_from == publish.ladder_fingerprint(RECORDS), "out of date: ./run_all.sh"
+def test_the_figure_of_all_seeds_is_drawn_from_the_records():
+    drawn_from = Image.open(publish.IMAGES / publish.SEEDS).text["Description"]
+    assert drawn_from == publish.seeds_fingerprint(RECORDS), "out of date: mnist-lab readme"
 
 
 def test_prose_quotes_no_measured_number():

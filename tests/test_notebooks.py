@@ -5,8 +5,9 @@ import re
 import nbformat
 import pytest
 
-from mnist_lab import publish, runner
+from mnist_lab import publish, runner, tables
 from mnist_lab.recipe import ParameterError, read_parameters
+from mnist_lab.records import load_records
 from mnist_lab.runtime import ROOT
 
 SECTIONS = ["Target", "Parameters", "Data", "Model", "Training", "Results", "Analysis"]
@@ -85,6 +86,18 @@ def files_of(step):
     return [*rows, *publish.IMAGES.glob(f"{step.path.name[:2]}_*.png")]
 
 
+def test_the_study_that_a_notebook_shows_is_the_tracked_one(step, notebook):
+    study = [record for record in load_records(publish.RECORDS) if record.step == step.number]
+    shown = "\n".join(
+        output.data.get("text/markdown", "")
+        for cell in runner.code_cells(notebook)
+        for output in cell.outputs
+        if output.output_type == "execute_result"
+    )
+    for run in (record for record in study if record.seed == step.defaults()["SEED"]):
+        assert tables.place_in_study(run, study) in shown, "the study has grown: ./run_all.sh"
+
+
 def test_a_reader_meets_no_noise(notebook):
     assert set(notebook.metadata) == {"kernelspec", "language_info", "mnist_lab"}
     text = nbformat.writes(notebook)
@@ -99,6 +112,8 @@ def test_figures_are_shown_and_titled_with_their_data(notebook):
     pictures = [
         out for cell in runner.code_cells(notebook) for out in cell.outputs if "image/png" in out.get("data", {})
     ]
-    sources = [cell.source for cell in runner.code_cells(notebook) if "figure = plots." in cell.source]
+    sources = [
+        cell.source for cell in runner.code_cells(notebook) if re.search(r"figure = (plots\.|all_seeds)", cell.source)
+    ]
     assert len(pictures) == len(sources) >= 3
     assert all("({data.name})" in source for source in sources)

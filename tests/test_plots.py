@@ -1,3 +1,4 @@
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -114,9 +115,24 @@ def test_learning_curves_show_the_record(published, target):
     assert accuracy.get_ylim()[0] <= 100 * min(epoch["test"]["accuracy"] for epoch in published.history[2:])
 
 
-def test_the_ladder_has_a_line_per_row(published, target):
-    figure = drawn(plots.ladder([published] * 7, "ladder"), target)  # more rows than colours
-    assert len(figure.axes[0].get_legend().get_texts()) == 7
+@pytest.mark.parametrize("row", ["1", "3"])
+def test_numbers_at_the_loss_axis_do_not_overlap(published, target, row):
+    opening = {"1": 0.55, "3": 0.66}[row]
+    history = [
+        {**epoch, "train": {**epoch["train"], "loss": opening / n}} for n, epoch in enumerate(published.history, 1)
+    ]
+    figure = drawn(plots.learning_curves([replace(published, history=history)], "curves"), target)
+    axis = figure.axes[0]
+    low, high = axis.get_ylim()
+    ticks = [*axis.yaxis.get_major_ticks(), *axis.yaxis.get_minor_ticks()]
+    shown = sorted(
+        (box.y0, box.y1, tick.label1.get_text())
+        for tick in ticks
+        for box in [tick.label1.get_window_extent()]
+        if tick.label1.get_text() and low <= tick.get_loc() <= high
+    )
+    assert {"0.02", "0.05", "0.1"} <= {text for *_, text in shown}
+    assert all(above[0] >= below[1] for below, above in itertools.pairwise(shown))
 
 
 def test_confusion_counts_every_mistake(published, target):

@@ -3,8 +3,9 @@ from dataclasses import replace
 
 import nbformat
 import pytest
+from PIL import Image
 
-from mnist_lab import publish, records, runner
+from mnist_lab import publish, readme, records, runner
 from mnist_lab.runner import RunError, Step
 
 STEPS = runner.find_steps()
@@ -46,7 +47,7 @@ def test_publishing_what_is_published_changes_nothing(checkout):
     replaced = publish.publish(folder, steps)
     after = content(root)
     for drawn_anew in (before, after):
-        del drawn_anew[root / "images" / publish.LADDER]
+        del drawn_anew[root / "images" / publish.SEEDS]
     assert after == before
     assert {path.name for path in replaced} >= {"README.md", "03_augmentation_onecycle.ipynb", "step-1-seed-0.json"}
 
@@ -62,7 +63,7 @@ def test_what_a_step_no_longer_makes_is_removed_and_other_seeds_stay(checkout):
     assert not old.exists() and not figure.exists()
     assert other.exists()
     row = next(line for line in publish.README.read_text().splitlines() if line.startswith("| 2a |"))
-    assert row.split(" | ")[4:6] == ["15", "2"]  # epochs, seeds
+    assert row.split(" | ")[3:5] == ["15", "2"]  # epochs, seeds
 
 
 def test_prose_edited_during_the_run_is_kept(checkout):
@@ -210,8 +211,19 @@ def test_a_study_adds_seeds_and_keeps_the_one_that_the_notebook_shows(checkout):
     assert records.load_record(publish.RECORDS / shown.file_name) == shown
     assert {path.name for path in publish.RECORDS.glob("step-3-*")} == {f"step-3-seed-{seed}.json" for seed in range(3)}
     row = next(line for line in publish.README.read_text().splitlines() if line.startswith("| 3 |"))
-    assert " | 3 | " in row and "± 0.00" in row
+    assert " | 3 | " in row and "± 0.000" in row
+    tracked = records.load_records(publish.RECORDS)
+    assert Image.open(publish.IMAGES / publish.SEEDS).text["Description"] == publish.seeds_fingerprint(tracked)
+    text = publish.README.read_text()
+    assert readme.render(text, tracked, publish.load_benchmarks()) == text
     assert not [path for path in root.rglob(".*")]
+
+
+def test_the_fingerprint_tells_when_the_figure_of_all_seeds_is_stale(published, seeds):
+    study = seeds([0.9950, 0.9951])
+    assert publish.seeds_fingerprint(study) == publish.seeds_fingerprint(seeds([0.9950, 0.9951]))
+    others = [study[:1], study[::-1], seeds([0.9950, 0.9952]), seeds([0.9950, 0.9951], change="another")]
+    assert len({publish.seeds_fingerprint(other) for other in [study, *others]}) == 5
 
 
 def test_a_study_of_another_recipe_changes_nothing(checkout):

@@ -8,10 +8,14 @@ from mnist_lab import readme
 TEXT = """# title
 prose 1
 <!-- results:begin (written by a command) -->
-old
+outdated
 lines
 <!-- results:end -->
 prose 2
+<!-- consistency:begin (written by a command) -->
+<!-- consistency:end -->
+<!-- gains:begin (written by a command) -->
+<!-- gains:end -->
 <!-- benchmark:begin (written by a command) -->
 <!-- benchmark:end -->
 <!-- step-3:begin (written by a command) -->
@@ -21,8 +25,9 @@ prose 2
 
 def test_blocks_are_rewritten_and_prose_is_kept(published):
     text = readme.render(TEXT, [published], [])
-    assert "old" not in text and "prose 1" in text and "prose 2" in text
-    assert "| OneCycleLR | CompactNet |" in text
+    assert "outdated" not in text and "prose 1" in text and "prose 2" in text
+    assert "| 3 | OneCycleLR | 7,306 / 7,306 | 15 | 1 |" in text
+    assert "| 3 | 1 of 1 | 5.0 % | 5 of 5 |" in text
     assert f"{len(published.mistakes)} of 10,000 test images misread" in text
     assert readme.render(text, [published], []) == text
 
@@ -58,6 +63,8 @@ def test_a_step_line_names_the_rung_and_the_first_seed(published):
     assert f"{100 * published.accuracy:.2f} % after 15 epochs with seed 0" in line
     assert f"the rung in between, half the way: {100 * published.accuracy:.2f} %" in line
     assert line.count("misread") == 1
+    assert line.endswith(f"7,306 parameters. Over 2 seeds: {100 * published.accuracy:.3f} ± 0.000 %.")
+    assert readme.step_line([rung, published]).endswith("7,306 parameters.")
 
 
 def test_a_benchmark_is_told_in_a_table_and_in_words(speed):
@@ -76,3 +83,11 @@ def test_a_benchmark_is_told_in_a_table_and_in_words(speed):
     assert "A whole run takes 1.23 s after a warm-up, 64 seeds at once 25.0 s" in gpu
     assert "The held-out accuracy does not stay at 99.4 %" in gpu
     assert readme.benchmark_block([]) == ""
+
+
+def test_many_seeds_show_in_every_block(seeds):
+    records = [*seeds([0.9930, 0.9932, 0.9931], row="2", change="before"), *seeds([0.9950, 0.9951, 0.9952])]
+    text = readme.render(TEXT.replace("step-3:", "step-2:") + TEXT[TEXT.index("<!-- step-3") :], records, [])
+    assert "| 3 | OneCycleLR | 7,306 / 7,306 | 15 | 3 | 99.510 ± 0.010 | 99.485 – 99.535 | 99.50 | 99.52 |" in text
+    assert "| 2 | 0 of 3 | 0.0 % | 12 of 15 | 0 of 3 |" in text
+    assert "| 3 | OneCycleLR | 2 | +0.200 | +0.177 – +0.223 |" in text

@@ -36,6 +36,8 @@ def refusals(
         reasons.append("not every step ran")
     if not all(is_publishable(record) for record in records):
         reasons.append("it was not a full run on MNIST")
+    if any(record.published for record in records):
+        reasons.append("a published recipe took the place of our own")
     if {record.step for record in records if not record.is_rung} != {step.number for step in steps}:
         reasons.append("a step left no record")
     return reasons

@@ -13,6 +13,7 @@ from nbformat import NotebookNode
 from mnist_lab.atomic import replace_together, write_whole
 from mnist_lab.benchmark import Benchmark, load_benchmark, save_benchmark
 from mnist_lab.plots import ladder, time_shares
+from mnist_lab.plots_published import save_figures
 from mnist_lab.readme import render
 from mnist_lab.records import Record, in_order, is_publishable, load_records, save
 from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step, code_cells, faults
@@ -22,6 +23,7 @@ RECORDS = NOTEBOOKS / "records"
 IMAGES = ROOT / "images"
 README = ROOT / "README.md"
 BENCHMARKS = NOTEBOOKS / "benchmarks"  # one file for each kind of device
+PUBLISHED = NOTEBOOKS / "published"  # a folder for each recipe of the published series
 LADDER, SPEED = "00_ladder.png", "00_speed.png"  # the figures that belong to no single step
 
 
@@ -84,7 +86,8 @@ def publish_benchmark(found: Benchmark) -> None:
             save_benchmark(found, path)
             time_shares(found.shares, "Where the time of a training epoch goes (one CPU thread)").savefig(picture)
             others = [other for other in load_benchmarks() if other.environment["device_type"] != device]
-            text.write_text(render(README.read_text(), load_records(RECORDS), [*others, found]))
+            records, published = load_records(RECORDS), load_published()
+            text.write_text(render(README.read_text(), records, [*others, found], published))
             replace_together({BENCHMARKS / path.name: path, IMAGES / SPEED: picture, README: text})
     except (OSError, ValueError) as error:
         raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
@@ -93,6 +96,11 @@ def publish_benchmark(found: Benchmark) -> None:
 def load_benchmarks() -> list[Benchmark]:
     """Read the tracked benchmarks."""
     return [load_benchmark(path) for path in sorted(BENCHMARKS.glob("*.json"))]
+
+
+def load_published() -> list[Record]:
+    """Read the tracked records of the published series."""
+    return in_order(record for folder in PUBLISHED.glob("*") for record in load_records(folder))
 
 
 def prepare(folder: Path, steps: list[Step]) -> dict[Path, Path]:
@@ -122,10 +130,12 @@ def other_seeds(records: list[Record]) -> list[Record]:
 
 
 def prepare_overview(records: list[Record], folder: Path) -> dict[Path, Path]:
-    """Write into ``folder`` what shows all ``records``, the ladder and README; returns target -> source."""
+    """Write into ``folder`` what shows all ``records``, ladder, series and README; returns target -> source."""
     draw_ladder(records, folder / LADDER)
-    (folder / README.name).write_text(render(README.read_text(), records, load_benchmarks()))
-    return {IMAGES / LADDER: folder / LADDER, README: folder / README.name}
+    published = load_published()
+    (folder / README.name).write_text(render(README.read_text(), records, load_benchmarks(), published))
+    figures = [LADDER, *save_figures(published, records, folder)]
+    return {IMAGES / name: folder / name for name in figures} | {README: folder / README.name}
 
 
 def belongs_to(path: Path, step: Step) -> bool:
@@ -165,7 +175,8 @@ def ladder_fingerprint(records: list[Record]) -> str:
 def write_readme() -> None:
     """Write README's generated blocks anew from the tracked records, as after a change of their layout."""
     try:
-        write_whole(README, render(README.read_text(), load_records(RECORDS), load_benchmarks()).encode())
+        text = render(README.read_text(), load_records(RECORDS), load_benchmarks(), load_published())
+        write_whole(README, text.encode())
     except (OSError, ValueError) as error:
         raise RunError(f"cannot write {README}: {error}") from error
 

@@ -6,26 +6,34 @@ from itertools import groupby
 
 from mnist_lab.benchmark import EPOCH, MANY, Benchmark
 from mnist_lab.records import Record
+from mnist_lab.reproduction import published_block, repairs_block
 from mnist_lab.results import accuracy_interval, markdown_table, summarise
 
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin [^>]*-->\n)(?:.*?\n)??(<!-- (?P=name):end -->)", re.DOTALL)
 
 
-def render(text: str, records: Sequence[Record], benchmarks: Sequence[Benchmark]) -> str:
+def render(text: str, records: Sequence[Record], benchmarks: Sequence[Benchmark], published: Sequence[Record]) -> str:
     """Return README ``text`` with every generated block written anew; the rest stays as it is.
 
     Raises ValueError if a block that they fill is missing or an unknown one is there.
     """
-    blocks = make_blocks(records, benchmarks)
+    blocks = make_blocks(records, benchmarks, published)
     found = [match["name"] for match in BLOCK.finditer(text)]
     if sorted(found) != sorted(blocks):
         raise ValueError(f"README.md has the generated blocks {found}, but the records fill {sorted(blocks)}")
     return BLOCK.sub(lambda match: f"{match[1]}{blocks[match['name']]}\n{match[3]}", text)
 
 
-def make_blocks(records: Sequence[Record], benchmarks: Sequence[Benchmark]) -> dict[str, str]:
-    """Return the text of each block: "results", "benchmark", and "step-N" for every step."""
-    blocks = {"results": markdown_table(summarise(records)), "benchmark": benchmark_block(benchmarks)}
+def make_blocks(
+    records: Sequence[Record], benchmarks: Sequence[Benchmark], published: Sequence[Record]
+) -> dict[str, str]:
+    """Return the text of each block: "results", "benchmark", "published", "repairs", and "step-N" for every step."""
+    blocks = {
+        "results": markdown_table(summarise(records)),
+        "benchmark": benchmark_block(benchmarks),
+        "published": published_block(published, records),
+        "repairs": repairs_block(published),
+    }
     for step, group in groupby(records, key=lambda record: record.step):
         blocks[f"step-{step}"] = step_line(list(group))
     return blocks

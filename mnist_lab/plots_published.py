@@ -41,6 +41,8 @@ def claims_and_seeds(published: Sequence[Record], own: Sequence[Record], title: 
         ("o", "full", OURS, "our own steps"),
     ]:
         axis.plot([], [], marker, fillstyle=style, color=colour, label=label)
+        if place and name[0] != rows[place - 1][0][0]:
+            axis.axvline(place - 0.5, color="#dddddd", linewidth=0.8)  # between two series
     axis.set(title=title, ylabel="test images misread, %", yscale="log")
     axis.set_xticks(range(len(rows)), [name.replace("Later", "\nlater") for name, _, _ in rows], fontsize=9)
     _plain(axis)
@@ -70,7 +72,9 @@ def curves_of_the_series(published: Sequence[Record], title: str) -> Figure:
         )  # fmt: skip
         axis.plot(epochs, [sum(values) / len(values) for values in by_epoch], color=THEIRS, linewidth=1.2)
         log = "" if CLAIMS[name].logs else ", no log"
-        axis.set_title(f"{name}: {len(records)} seed{'s' if len(records) > 1 else ''}{log}", fontsize=9)
+        axis.set_title(
+            f"{name.replace('Later', ' later')}: {len(records)} seed{'s' if len(records) > 1 else ''}{log}", fontsize=9
+        )
         axis.set(yscale="log", ylim=(0.35, 10))
         _plain(axis)
         _target(axis, label=False)
@@ -83,6 +87,7 @@ def curves_of_the_series(published: Sequence[Record], title: str) -> Figure:
     ]:
         panels.flat[0].plot([], [], color=colour, label=label)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.supxlabel("epoch", fontsize=10)
     figure.supylabel("test images misread, %", fontsize=10)
     return figure
 

@@ -111,7 +111,7 @@ def cells(found: Reproduction) -> tuple[str, ...]:
     expected = "–" if found.one_more is None else f"{100 * found.one_more[0]:.2f} – {100 * found.one_more[1]:.2f}"
     return (
         found.step,
-        "–" if found.claimed is None else f"{100 * found.claimed:.2f}{f' ({found.note})' if found.note else ''}",
+        "–" if found.claimed is None else f"{100 * found.claimed:.2f}",
         percent(found.best),
         expected,
         {None: "–", True: "yes", False: "no"}[found.claim_expected],
@@ -161,8 +161,9 @@ def summary_line(found: Sequence[Reproduction], published: Sequence[Record]) -> 
     judged = [one.claim_expected for one in found if one.claim_expected is not None]
     gains = [100 * (best_epoch(record) - record.accuracy) for record in published if not record.recipe["repair"]]
     devices = "; ".join(sorted({one.device for one in found}))
+    notes = "; ".join(f"{one.step} {one.note}" for one in found if one.note)
     return (
-        f"Per cent of MNIST's test images. {sum(judged)} of {len(judged)} claims lie where one more of our seeds is "
+        f"Per cent of MNIST's test images. {f'Of the claims: {notes}. ' if notes else ''}{sum(judged)} of {len(judged)} claims lie where one more of our seeds is "
         f"expected. To report the best epoch on the test set in place of the last one adds "
         f"{statistics.fmean(gains):.2f} points on average over the {len(gains)} runs of published steps, at most "
         f"{max(gains):.2f}. Seconds as they were, whatever else the machine did. Device: {devices}."

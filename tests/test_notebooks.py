@@ -6,6 +6,7 @@ import nbformat
 import pytest
 
 from mnist_lab import publish, runner
+from mnist_lab.published import RECIPES
 from mnist_lab.recipe import ParameterError, read_parameters
 from mnist_lab.runtime import ROOT
 
@@ -48,6 +49,13 @@ def test_parameters_are_literals_that_the_package_accepts(step):
     assert recipe.epochs <= 15
     assert (settings.device, settings.data, settings.score_on) == ("auto", "MNIST", "test")
     assert settings.train_limit is None
+
+
+def test_a_published_recipe_takes_the_place_of_the_notebooks_own(step):
+    recipe, settings = read_parameters({**step.defaults(), "PUBLISHED": "E3"})
+    assert recipe == RECIPES["E3"]
+    assert settings == read_parameters(step.defaults())[1]
+    assert step.defaults()["PUBLISHED"] == ""
 
 
 def test_a_misspelt_parameter_is_refused_by_the_notebook_itself(step):
@@ -101,4 +109,4 @@ def test_figures_are_shown_and_titled_with_their_data(notebook):
     ]
     sources = [cell.source for cell in runner.code_cells(notebook) if "figure = plots." in cell.source]
     assert len(pictures) == len(sources) >= 3
-    assert all("({data.name})" in source for source in sources)
+    assert all("({subject})" in source for source in sources)

@@ -162,11 +162,13 @@ def summary_line(found: Sequence[Reproduction], published: Sequence[Record]) -> 
     gains = [100 * (best_epoch(record) - record.accuracy) for record in published if not record.recipe["repair"]]
     devices = "; ".join(sorted({one.device for one in found}))
     notes = "; ".join(f"{one.step} {one.note}" for one in found if one.note)
+    said = f"Per cent of MNIST's test images. {f'Of the claims: {notes}. ' if notes else ''}"
+    if judged:
+        said += f"{sum(judged)} of {len(judged)} claims lie where one more of our seeds is expected. "
     return (
-        f"Per cent of MNIST's test images. {f'Of the claims: {notes}. ' if notes else ''}{sum(judged)} of {len(judged)} claims lie where one more of our seeds is "
-        f"expected. To report the best epoch on the test set in place of the last one adds "
-        f"{statistics.fmean(gains):.2f} points on average over the {len(gains)} runs of published steps, at most "
-        f"{max(gains):.2f}. Seconds as they were, whatever else the machine did. Device: {devices}."
+        f"{said}To report the best epoch on the test set in place of the last one adds {statistics.fmean(gains):.2f} "
+        f"points on average over the {len(gains)} runs of published steps, at most {max(gains):.2f}. Seconds as they "
+        f"were, whatever else the machine did. Device: {devices}."
     )
 
 

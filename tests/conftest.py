@@ -2,6 +2,7 @@
 
 import logging
 import os
+from dataclasses import asdict, replace
 
 os.environ["TQDM_DISABLE"] = "1"
 
@@ -12,6 +13,7 @@ from mnist_lab import data
 from mnist_lab.benchmark import Benchmark
 from mnist_lab.data import Dataset, Split
 from mnist_lab.publish import RECORDS
+from mnist_lab.published import PublishedRecipe
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.records import Record, load_record
 from mnist_lab.runtime import ROOT
@@ -68,6 +70,21 @@ def settings() -> Settings:
 def published() -> Record:
     """The tracked record of step 3."""
     return load_record(RECORDS / "step-3-seed-0.json")
+
+
+@pytest.fixture
+def seed_of(published):
+    """A maker of records: a published recipe, a seed, and test accuracies in per cent, epoch by epoch."""
+
+    def make(recipe: PublishedRecipe, seed: int, *accuracies: float) -> Record:
+        history = [
+            epoch | {"number": number, "test": {"loss": 0.02, "accuracy": accuracy / 100}}
+            for number, (epoch, accuracy) in enumerate(zip(published.history, accuracies, strict=False), 1)
+        ]
+        settings = published.settings | {"seed": seed}
+        return replace(published, row=recipe.row, recipe=asdict(recipe), settings=settings, history=history)
+
+    return make
 
 
 @pytest.fixture

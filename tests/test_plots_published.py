@@ -8,14 +8,12 @@ from mnist_lab.claims import CLAIMS
 from mnist_lab.published import RECIPES
 from mnist_lab.reproduction import FIGURES
 
-from test_reproduction import seed_of
-
 
 @pytest.fixture
-def two_steps(published):
+def two_steps(seed_of):
     """Two seeds of A3 and of D1, which claims nothing."""
     return [
-        seed_of(published, RECIPES[name], seed, *[99.0 + 0.02 * epoch + seed / 10 for epoch in range(15)])
+        seed_of(RECIPES[name], seed, *[99.0 + 0.02 * epoch + seed / 10 for epoch in range(15)])
         for name in ("A3", "D1")
         for seed in range(2)
     ]

@@ -3,6 +3,7 @@ from dataclasses import replace
 import pytest
 
 from mnist_lab import readme
+from mnist_lab.published import RECIPES
 
 TEXT = """# title
 prose 1
@@ -13,25 +14,35 @@ lines
 prose 2
 <!-- benchmark:begin (written by a command) -->
 <!-- benchmark:end -->
+<!-- published:begin (written by a command) -->
+<!-- published:end -->
+<!-- repairs:begin (written by a command) -->
+<!-- repairs:end -->
 <!-- step-3:begin (written by a command) -->
 <!-- step-3:end -->
 """
 
 
 def test_blocks_are_rewritten_and_prose_is_kept(published):
-    text = readme.render(TEXT, [published], [])
+    text = readme.render(TEXT, [published], [], [])
     assert "old" not in text and "prose 1" in text and "prose 2" in text
     assert "| OneCycleLR | CompactNet |" in text
     assert f"{len(published.mistakes)} of 10,000 test images misread" in text
-    assert readme.render(text, [published], []) == text
+    assert readme.render(text, [published], [], []) == text
+    assert "No step has been trained yet" in text
+
+
+def test_the_published_series_are_shown_from_their_records(published, seed_of):
+    text = readme.render(TEXT, [published], [], [seed_of(RECIPES["A1"], 0, 99.2, 99.3)])
+    assert "| A1 | 99.29 |" in text and "No repair has been trained yet" in text
 
 
 def test_a_block_too_few_or_too_many_is_an_error(published):
     other = replace(published, row="4")
     with pytest.raises(ValueError, match="step-4"):
-        readme.render(TEXT, [published, other], [])
+        readme.render(TEXT, [published, other], [], [])
     with pytest.raises(ValueError, match="step-3"):
-        readme.render(TEXT, [other], [])
+        readme.render(TEXT, [other], [], [])
 
 
 def test_a_step_line_names_the_rung_and_the_first_seed(published):

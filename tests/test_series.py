@@ -71,6 +71,6 @@ def test_a_step_is_tracked_and_shown(checkout):
 
 def test_what_cannot_be_shown_is_told(checkout):
     (checkout / "README.md").write_text("no blocks")
-    with pytest.raises(RunError, match="cannot publish: README.md has the generated blocks"):
+    with pytest.raises(RunError, match=r"cannot publish: README\.md has the generated blocks"):
         series.reproduce(RECIPES["A1"], 1, "cpu", None)
     assert (checkout / "series" / "A1" / "A1-seed-0.json").exists()

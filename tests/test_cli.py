@@ -54,4 +54,4 @@ def test_every_command_is_explained(capsys):
         cli.main(["--help"])
     said = capsys.readouterr().out
     for verb in ("run", "study", "reproduce", "bench", "results", "models", "readme", "workbook"):
-        assert f"\n    {verb} " in said
+        assert f"\n    {verb}" in said

@@ -200,6 +200,8 @@ def test_only_complete_default_runs_on_mnist_are_published(checkout):
     held_out = [replace(record, train_images=50_000) for record in full]
     assert publish.refusals(steps, {}, held_out, steps) == ["it was not a full run on MNIST"]
     assert publish.refusals(steps, {}, full[:-1], steps) == ["a step left no record"]
+    theirs = [replace(record, recipe=record.recipe | {"published": "E3"}) for record in full]
+    assert publish.refusals(steps, {}, theirs, steps) == ["a published recipe took the place of our own"]
 
 
 def test_a_study_adds_seeds_and_keeps_the_one_that_the_notebook_shows(checkout):

@@ -21,9 +21,9 @@ class Augment(Protocol):
         """Distort images (B, 1, 28, 28) by their rows of draws, on the images' device; shape and range stay."""
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Shift and scale pixels in [0, 1] to mean 0 and standard deviation 1 over MNIST's training images."""
-    return (images - MEAN) / STD
+def normalise(images: Tensor, mean: float = MEAN, std: float = STD) -> Tensor:
+    """Shift and scale pixels in [0, 1]: by default to mean 0 and standard deviation 1 over MNIST's training images."""
+    return (images - mean) / std
 
 
 def count_batches(images: int, size: int) -> int:
@@ -74,12 +74,12 @@ class ShuffledBatches:
 class OrderedBatches:
     """Every image of a split once, in order, unchanged: what a model is scored on."""
 
-    def __init__(self, split: Split, size: int = 1000):
-        self.split, self.size = split, size
+    def __init__(self, split: Split, size: int = 1000, *, mean: float = MEAN, std: float = STD):
+        self.split, self.size, self.mean, self.std = split, size, mean, std
 
     def __len__(self) -> int:
         return -(-len(self.split) // self.size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         for images, labels in zip(self.split.images.split(self.size), self.split.labels.split(self.size), strict=True):
-            yield normalise(images.float() / 255), labels
+            yield normalise(images.float() / 255, self.mean, self.std), labels

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mnist_lab import commands, runner, study
+from mnist_lab import commands, runner, series, study
 from mnist_lab.cloud.commands import add_parser
 from mnist_lab.cloud.errors import CloudError
 from mnist_lab.data import DataCorrupt, DataNotFound
@@ -65,12 +65,23 @@ def parser() -> argparse.ArgumentParser:
     )
     many.add_argument("row", help="3, or 3a for the rung on the way to it")
     many.add_argument("--seeds", type=positive, default=10, metavar="N", help="how many (10)")
-    many.add_argument(
-        "--parallel", type=positive, metavar="N",
-        help=f"so many at a time: processes on a CPU (its cores), or networks in one stack on a GPU ({study.TOGETHER})",
-    )  # fmt: skip
     many.add_argument("--out", type=Path, metavar="FOLDER", help="where to keep the records (runs/study/ROW)")
     many.set_defaults(command=commands.run_study)
+
+    again = verbs.add_parser(
+        "reproduce",
+        help="train the five published series as they were published",
+        description="Train the steps of the published series again by their own recipes, from several seeds each. "
+        "Every seed is tracked as soon as it is done: the same command goes on after an interruption. After each step "
+        "the tables and figures of README are written anew.",
+    )
+    again.add_argument("names", nargs="*", metavar="STEP", help="A (a series), A1 (a step), repairs (all steps)")
+    again.add_argument(
+        "--seeds", type=positive, metavar="N",
+        help=f"how many ({series.SEEDS}, and {series.LAST_STEP_SEEDS} of each third step)",
+    )  # fmt: skip
+    again.add_argument("--json", action="store_true", help="train nothing; print the tracked results for scripts")
+    again.set_defaults(command=commands.reproduce)
 
     bench = verbs.add_parser(
         "bench",
@@ -87,7 +98,13 @@ def parser() -> argparse.ArgumentParser:
             "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
             help='set a parameter of the notebooks, as in "-p EPOCHS 3"',
         )  # fmt: skip
-    for trains in (run, many, bench):
+    for trains in (many, again):
+        trains.add_argument(
+            "--parallel", type=positive, metavar="N",
+            help="so many at a time: processes on a CPU (its cores), "
+            f"or networks in one stack on a GPU ({study.TOGETHER})",
+        )  # fmt: skip
+    for trains in (run, many, again, bench):
         trains.add_argument(
             "--device", choices=("auto", "cpu", "cuda"), help="where to train; cuda fails without a GPU"
         )

@@ -3,13 +3,13 @@
 import argparse
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 
-from mnist_lab import benchmark, publish, readme, results, runner, study, tables, workbook
+from mnist_lab import benchmark, publish, readme, reproduction, results, runner, series, study, tables, workbook
 from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build, origin
-from mnist_lab.recipe import read_parameters
+from mnist_lab.recipe import Recipe, read_parameters
 from mnist_lab.records import is_publishable, load_records
 from mnist_lab.runtime import pick_device
 from mnist_lab.summary import facts
@@ -70,6 +70,27 @@ def run_study(options: argparse.Namespace) -> int:
     return 0
 
 
+def reproduce(options: argparse.Namespace) -> int:
+    """Train the chosen steps of the published series and print them beside what is claimed."""
+    chosen = series.choose(options.names)
+    if not options.json:
+        if options.device == "cuda":
+            check_cuda()
+        if find_data(options.data, {}):
+            raise runner.RunError("to reproduce the published series needs MNIST")
+        with runner.only_run(runner.RUNS):
+            for recipe in chosen:
+                seeds = options.seeds or series.default_seeds(recipe)
+                series.reproduce(recipe, seeds, options.device or "auto", options.parallel)
+    published = publish.load_published()
+    found = reproduction.reproductions(published, load_records(publish.RECORDS))
+    if options.json:
+        print(json.dumps([asdict(one) for one in found], indent=1))
+    else:
+        print(f"\n{reproduction.text_table(found)}\n\n{reproduction.repairs_block(published)}")
+    return 0
+
+
 def run_benchmark(options: argparse.Namespace) -> int:
     """Measure the speed of the last step, and track what came out."""
     final = [record for record in load_records(publish.RECORDS) if not record.is_rung][-1]
@@ -88,11 +109,20 @@ def run_benchmark(options: argparse.Namespace) -> int:
 
 
 def read_overrides(options: argparse.Namespace) -> dict[str, object]:
-    """Collect what --quick, --device and -p change; the last one wins."""
+    """Collect what --quick, --device and -p change; the last one wins.
+
+    Raises RunError for a change of the recipe when a published one takes its place: it would be without effect.
+    """
     overrides: dict[str, object] = dict(runner.QUICK) if getattr(options, "quick", False) else {}
     if options.device:
         overrides["DEVICE"] = options.device
-    return overrides | {name: runner.read_value(text) for name, text in getattr(options, "parameter", [])}
+    given = {name: runner.read_value(text) for name, text in getattr(options, "parameter", [])}
+    if given.get("PUBLISHED"):
+        idle = given.keys() & {field.name.upper() for field in fields(Recipe)}
+        if idle:
+            raise runner.RunError(f"a published recipe has its own {', '.join(sorted(idle))}: leave out one of the two")
+        overrides.pop("EPOCHS", None)
+    return overrides | given
 
 
 def check_cuda() -> None:

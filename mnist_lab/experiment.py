@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from mnist_lab.batches import OrderedBatches, ShuffledBatches, count_batches
+from mnist_lab.batches import ShuffledBatches, count_batches
 from mnist_lab.cuda_graph import GraphedUpdate
 from mnist_lab.data import Dataset, hold_out, load
-from mnist_lab.recipe import Recipe, Settings
+from mnist_lab.recipe import AnyRecipe, Settings
 from mnist_lab.runtime import make_repeatable, pick_device, pick_precision
 from mnist_lab.stack import StackedBatches, stack, unstack
 from mnist_lab.training import Batches, Diverged, Epoch, Update, WeightAverage, fit, predict, train_one_epoch
@@ -54,13 +54,13 @@ def load_data(settings: Settings) -> Dataset:
     return Dataset(data.name, train, test).to(pick_device(settings.device))
 
 
-def initial_network(recipe: Recipe, settings: Settings, seed: int) -> nn.Sequential:
+def initial_network(recipe: AnyRecipe, settings: Settings, seed: int) -> nn.Sequential:
     """Return the network that ``seed`` starts from; it is drawn on the CPU, the same for every device."""
     make_repeatable(seed, settings.threads)
     return recipe.network()
 
 
-def assemble(recipe: Recipe, data: Dataset, settings: Settings, seeds: Sequence[int]) -> Parts:
+def assemble(recipe: AnyRecipe, data: Dataset, settings: Settings, seeds: Sequence[int]) -> Parts:
     """Build the parts of a run of ``seeds``, which train as one stack if there are several."""
     device = pick_device(settings.device)
     networks, batches = [], []
@@ -71,17 +71,18 @@ def assemble(recipe: Recipe, data: Dataset, settings: Settings, seeds: Sequence[
     model = (stack(networks) if many else networks[0]).to(device, memory_format=torch.channels_last)
     train = StackedBatches(batches) if many else batches[0]
     optimizer = recipe.optimizer(model.parameters(), device)
+    kind = GraphedUpdate if device.type == "cuda" and recipe.recordable else Update
     average = WeightAverage(model, recipe.averaging) if recipe.averaging else None
     scored = model if average is None else average.model
     return Parts(
-        update=(GraphedUpdate if device.type == "cuda" else Update)(model, optimizer, average, pick_precision(device)),
+        update=kind(model, optimizer, average, pick_precision(device)),
         train=train,
         scheduler=recipe.scheduler(optimizer, recipe.epochs * len(train)),
         scored=unstack(scored, networks) if many else [scored],
     )
 
 
-def train(recipe: Recipe, data: Dataset, settings: Settings) -> Run:
+def train(recipe: AnyRecipe, data: Dataset, settings: Settings) -> Run:
     """Train ``recipe`` from the settings' seed and print a line per epoch. The last epoch is the result.
 
     Raises Diverged as soon as an epoch ends whose loss is not finite.
@@ -97,7 +98,7 @@ def train(recipe: Recipe, data: Dataset, settings: Settings) -> Run:
 
 
 def train_together(
-    recipe: Recipe, data: Dataset, settings: Settings, seeds: Sequence[int], *, on_epoch: Callable[[Epoch], None]
+    recipe: AnyRecipe, data: Dataset, settings: Settings, seeds: Sequence[int], *, on_epoch: Callable[[Epoch], None]
 ) -> list[Run | Diverged]:
     """Train ``recipe`` from several seeds side by side; returns what came of each.
 
@@ -106,7 +107,7 @@ def train_together(
     openings = [measure_opening(recipe, data, settings, seed) for seed in seeds]
     start = time.perf_counter()
     parts = assemble(recipe, data, settings, seeds)
-    test = OrderedBatches(data.test)
+    test = recipe.scored(data.test)
     outcomes = fit(
         parts.update, parts.train, test, parts.scored, parts.scheduler, epochs=recipe.epochs, on_epoch=on_epoch
     )
@@ -118,7 +119,7 @@ def train_together(
     ]
 
 
-def measure_opening(recipe: Recipe, data: Dataset, settings: Settings, seed: int) -> float:
+def measure_opening(recipe: AnyRecipe, data: Dataset, settings: Settings, seed: int) -> float:
     """Return the mean loss of the first ten batches of a run, which then starts afresh.
 
     Weights, order, augmentation, optimizer and schedule all show in it, and ten updates are too few for the
@@ -131,7 +132,7 @@ def measure_opening(recipe: Recipe, data: Dataset, settings: Settings, seed: int
     return metrics.loss
 
 
-def learning_rates(recipe: Recipe, data: Dataset) -> list[float]:
+def learning_rates(recipe: AnyRecipe, data: Dataset) -> list[float]:
     """Return the learning rate of every update of a run on ``data``."""
     updates = recipe.epochs * count_batches(len(data.train), recipe.batch_size)
     optimizer = recipe.optimizer([nn.Parameter(torch.zeros(()))], torch.device("cpu"))
@@ -143,6 +144,11 @@ def learning_rates(recipe: Recipe, data: Dataset) -> list[float]:
         if scheduler is not None:
             scheduler.step()
     return rates
+
+
+def subject(recipe: AnyRecipe, data: Dataset) -> str:
+    """Return what figures and printed lines are about: the data, and the recipe if it is not the notebook's own."""
+    return f"{data.name}, {recipe.title}" if recipe.title else data.name
 
 
 def describe(epoch: Epoch, epochs: int, score_on: str) -> str:

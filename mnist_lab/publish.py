@@ -2,20 +2,20 @@
 
 import hashlib
 import json
-import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
-from nbformat import NotebookNode
 
 from mnist_lab.atomic import replace_together
 from mnist_lab.benchmark import Benchmark, load_benchmark, save_benchmark
+from mnist_lab.executed import finalise
 from mnist_lab.plots import time_shares
-from mnist_lab.readme import render
+from mnist_lab.plots_published import save_figures
+from mnist_lab.readme import Tracked, render
 from mnist_lab.records import Record, in_order, is_publishable, load_records, save
-from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step, code_cells, faults
+from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step
 from mnist_lab.runtime import ROOT
 from mnist_lab.study_plots import all_seeds
 
@@ -24,6 +24,7 @@ IMAGES = ROOT / "images"
 README = ROOT / "README.md"
 GPU = "gpu"  # a folder in RECORDS: runs on a GPU stand beside the study, not in it
 BENCHMARKS = NOTEBOOKS / "benchmarks"  # one file for each kind of device
+PUBLISHED = NOTEBOOKS / "published"  # a folder for each recipe of the published series
 SEEDS, SPEED = "00_seeds.png", "00_speed.png"  # the figures that belong to no single step
 
 
@@ -38,6 +39,8 @@ def refusals(
         reasons.append("not every step ran")
     if not all(is_publishable(record) for record in records):
         reasons.append("it was not a full run on MNIST")
+    if any(record.published for record in records):
+        reasons.append("a published recipe took the place of our own")
     if {record.step for record in records if not record.is_rung} != {step.number for step in steps}:
         reasons.append("a step left no record")
     return reasons
@@ -85,9 +88,7 @@ def publish_gpu_run(records: list[Record]) -> list[Path]:
             sources = {RECORDS / GPU / record.file_name: save(record, Path(scratch)) for record in records}
             runs = {run.file_name: run for run in [*load_gpu_runs(), *records]}
             sources[README] = Path(scratch) / README.name
-            sources[README].write_text(
-                render(README.read_text(), load_records(RECORDS), load_benchmarks(), in_order(runs.values()))
-            )
+            sources[README].write_text(render(README.read_text(), tracked(gpu_runs=in_order(runs.values()))))
             replace_together(sources)
     except (OSError, ValueError) as error:
         raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
@@ -108,7 +109,7 @@ def publish_benchmark(found: Benchmark) -> None:
             save_benchmark(found, path)
             time_shares(found.shares, "Where the time of a training epoch goes (one CPU thread)").savefig(picture)
             others = [other for other in load_benchmarks() if other.environment["device_type"] != device]
-            text.write_text(render(README.read_text(), load_records(RECORDS), [*others, found], load_gpu_runs()))
+            text.write_text(render(README.read_text(), tracked(benchmarks=[*others, found])))
             replace_together({BENCHMARKS / path.name: path, IMAGES / SPEED: picture, README: text})
     except (OSError, ValueError) as error:
         raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
@@ -117,6 +118,22 @@ def publish_benchmark(found: Benchmark) -> None:
 def load_benchmarks() -> list[Benchmark]:
     """Read the tracked benchmarks."""
     return [load_benchmark(path) for path in sorted(BENCHMARKS.glob("*.json"))]
+
+
+def tracked(**other: Sequence) -> Tracked:
+    """Read everything that README shows; ``other`` takes the place of what the repository keeps."""
+    readers = {
+        "records": lambda: load_records(RECORDS),
+        "benchmarks": load_benchmarks,
+        "gpu_runs": load_gpu_runs,
+        "published": load_published,
+    }
+    return Tracked(**({name: read() for name, read in readers.items() if name not in other} | other))
+
+
+def load_published() -> list[Record]:
+    """Read the tracked records of the published series."""
+    return in_order(record for folder in PUBLISHED.glob("*") for record in load_records(folder))
 
 
 def prepare(folder: Path, steps: list[Step]) -> dict[Path, Path]:
@@ -146,10 +163,12 @@ def other_seeds(records: list[Record]) -> list[Record]:
 
 
 def prepare_overview(records: list[Record], folder: Path) -> dict[Path, Path]:
-    """Write into ``folder`` what shows all ``records``, a figure and README; returns target -> source."""
+    """Write into ``folder`` what shows all ``records``, figures and README; returns target -> source."""
     draw_seeds(records, folder / SEEDS)
-    (folder / README.name).write_text(render(README.read_text(), records, load_benchmarks(), load_gpu_runs()))
-    return {IMAGES / SEEDS: folder / SEEDS, README: folder / README.name}
+    kept = tracked(records=records)
+    (folder / README.name).write_text(render(README.read_text(), kept))
+    figures = [SEEDS, *save_figures(kept.published, records, folder)]
+    return {IMAGES / name: folder / name for name in figures} | {README: folder / README.name}
 
 
 def belongs_to(path: Path, step: Step) -> bool:
@@ -187,52 +206,3 @@ def write_overview() -> None:
             replace_together(prepare_overview(load_records(RECORDS), Path(scratch)))
     except (OSError, ValueError) as error:
         raise RunError(f"cannot write {README}: {error}") from error
-
-
-def finalise(executed: NotebookNode, step: Step, files: list[Path]) -> NotebookNode:
-    """Return the repository's notebook with the outputs of the executed one, without noise, bound to its files.
-
-    Raises RunError if a reader would meet an error, a warning, a widget or a path of this machine in it, or if
-    its code no longer is that in the repository. (Prose may have been edited while it ran: that is kept.)
-    """
-    clean = nbformat.read(step.path, as_version=4)
-    problems = faults(executed)
-    for position, cell in enumerate(executed.cells, 1):
-        if "injected-parameters" in cell.metadata.get("tags", []):
-            problems.append(f"cell {position} holds injected parameters")
-        for output in cell.get("outputs", []):
-            text = json.dumps(output)
-            if output.get("name") == "stderr":
-                problems.append(f"cell {position} wrote to stderr: {output.text.strip()[:200]}")
-            if "application/vnd.jupyter.widget-view+json" in text:
-                problems.append(f"cell {position} shows a widget")
-            if str(ROOT) in text or str(Path.home()) + os.sep in text:
-                problems.append(f"cell {position} shows a path of this machine")
-    if fingerprint(executed) != fingerprint(clean):
-        problems.append("its code differs from that in the repository")
-    if problems:
-        raise RunError(f"{step.path.name} cannot be published: {'; '.join(problems)}")
-    for cell, ran in zip(code_cells(clean), code_cells(executed), strict=True):
-        cell.outputs, cell.execution_count = ran.outputs, ran.execution_count
-        for output in cell.outputs:
-            if output.output_type != "stream":
-                output.metadata = {}
-    for cell in clean.cells:
-        cell.metadata = {"tags": cell.metadata.tags} if cell.metadata.get("tags") else {}
-    clean.metadata = {
-        "kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"},
-        "language_info": {"name": "python"},
-        "mnist_lab": {"cells": fingerprint(clean), "files": {path.name: digest(path) for path in sorted(files)}},
-    }
-    nbformat.validate(clean)
-    return clean
-
-
-def fingerprint(notebook: NotebookNode) -> str:
-    """Return the SHA-256 of the sources of a notebook's code cells: outputs belong to exactly these."""
-    return hashlib.sha256(json.dumps([cell.source for cell in code_cells(notebook)]).encode()).hexdigest()
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

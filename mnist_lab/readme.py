@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 from mnist_lab.benchmark import EPOCH, MANY, Benchmark
 from mnist_lab.gpu_comparison import beside, same_kind
 from mnist_lab.records import Record
+from mnist_lab.reproduction import published_block, repairs_block
 from mnist_lab.results import summarise
 from mnist_lab.tables import mean_and_sd, overview
 from mnist_lab.uncertainty import wilson_interval
@@ -14,30 +16,39 @@ from mnist_lab.uncertainty import wilson_interval
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin [^>]*-->\n)(?:.*?\n)??(<!-- (?P=name):end -->)", re.DOTALL)
 
 
-def render(
-    text: str, records: Sequence[Record], benchmarks: Sequence[Benchmark], gpu_runs: Sequence[Record] = ()
-) -> str:
+@dataclass(frozen=True)
+class Tracked:
+    """What the repository keeps of past runs."""
+
+    records: Sequence[Record]  # of the steps
+    benchmarks: Sequence[Benchmark] = ()
+    gpu_runs: Sequence[Record] = ()
+    published: Sequence[Record] = ()  # of the published series
+
+
+def render(text: str, tracked: Tracked) -> str:
     """Return README ``text`` with every generated block written anew; the rest stays as it is.
 
     Raises ValueError if a block that they fill is missing or an unknown one is there.
     """
-    blocks = make_blocks(records, benchmarks, gpu_runs)
+    blocks = make_blocks(tracked)
     found = [match["name"] for match in BLOCK.finditer(text)]
     if sorted(found) != sorted(blocks):
         raise ValueError(f"README.md has the generated blocks {found}, but the records fill {sorted(blocks)}")
     return BLOCK.sub(lambda match: f"{match[1]}{blocks[match['name']]}\n{match[3]}", text)
 
 
-def make_blocks(
-    records: Sequence[Record], benchmarks: Sequence[Benchmark], gpu_runs: Sequence[Record]
-) -> dict[str, str]:
-    """Return the text of each block: "results", "consistency", "gains", "benchmark", and "step-N" for every step."""
+def make_blocks(tracked: Tracked) -> dict[str, str]:
+    """Return the text of each block by its name; "step-N" is that of a step."""
+    records = tracked.records
     tables = overview(records)
     blocks = {name: table.markdown() for name, table in zip(("results", "consistency", "gains"), tables, strict=True)}
-    blocks["benchmark"] = benchmark_block(benchmarks)
+    blocks["benchmark"] = benchmark_block(tracked.benchmarks)
+    blocks["published"] = published_block(tracked.published, records)
+    blocks["repairs"] = repairs_block(tracked.published)
     for step, group in groupby(records, key=lambda record: record.step):
         own = list(group)
-        blocks[f"step-{step}"] = "\n\n".join([step_line(own), *gpu_lines(own, gpu_runs)])
+        blocks[f"step-{step}"] = "\n\n".join([step_line(own), *gpu_lines(own, tracked.gpu_runs)])
     return blocks
 
 

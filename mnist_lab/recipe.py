@@ -4,6 +4,7 @@ import difflib
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
+from typing import Protocol
 
 import torch
 from torch import nn
@@ -11,8 +12,10 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from mnist_lab.augment import ENGINES, Policy
-from mnist_lab.batches import Augment
+from mnist_lab.batches import Augment, OrderedBatches
+from mnist_lab.data import Split
 from mnist_lab.models import MODELS, build
+from mnist_lab.published import RECIPES
 
 SCHEDULES = ("constant", "one-cycle")
 
@@ -21,9 +24,29 @@ class ParameterError(ValueError):
     """A parameter is unknown, missing, of the wrong type, or out of range."""
 
 
+class AnyRecipe(Protocol):
+    """What a run asks a recipe, our own or a published one; a recipe is also a dataclass of plain values."""
+
+    model: str
+    epochs: int
+    batch_size: int
+    averaging: float  # decay of the moving average of the weights; 0 is none
+    title: str  # what figures and records call it; empty for our own, which the notebooks describe
+    recordable: bool  # whether an update may be recorded as a CUDA graph: its numbers but the learning rate stay
+
+    def network(self) -> nn.Sequential: ...
+    def optimizer(self, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer: ...
+    def scheduler(self, optimizer: Optimizer, updates: int) -> LRScheduler | None: ...
+    def augment(self) -> Augment | None: ...
+    def scored(self, split: Split) -> OrderedBatches: ...
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that decides what is trained and how. Nothing has a default: a step states it all."""
+
+    title = ""
+    recordable = True
 
     model: str  # a name in MODELS
     epochs: int
@@ -65,6 +88,10 @@ class Recipe:
     def augment(self) -> Augment | None:
         """Return the engine that distorts a batch; None if nothing is to be distorted."""
         return None if self.policy() == Policy() else ENGINES[self.engine](self.policy())
+
+    def scored(self, split: Split) -> OrderedBatches:
+        """Return the images to score on as the network is shown them."""
+        return OrderedBatches(split)
 
     def optimizer(self, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
         """Return Adam (Kingma and Ba, 2015) for ``parameters`` on ``device``."""
@@ -117,24 +144,30 @@ class Settings:
             check_range("TRAIN_LIMIT", self.train_limit, 100, 60_000)
 
 
-def read_parameters(parameters: Mapping[str, object]) -> tuple[Recipe, Settings]:
+def read_parameters(parameters: Mapping[str, object]) -> tuple[AnyRecipe, Settings]:
     """Sort a notebook's upper-case parameters into a recipe and settings.
 
+    PUBLISHED, if it is there and not empty, names a published recipe, which takes the place of the notebook's own.
     papermill only warns of a name that the notebook does not know, and passes any type; here both
     raise ParameterError, which says which parameter and what it should be.
     """
     known = {field.name.upper(): kind for kind in (Recipe, Settings) for field in fields(kind)}
     for name in parameters:
-        if name not in known:
-            close = difflib.get_close_matches(name, known, n=1)
+        if name not in known and name != "PUBLISHED":
+            close = difflib.get_close_matches(name, [*known, "PUBLISHED"], n=1)
             hint = f": did you mean {close[0]}?" if close else f": the parameters are {', '.join(known)}"
             raise ParameterError(f"unknown parameter {name}{hint}")
     missing = [name for name in known if name not in parameters]
     if missing:
         raise ParameterError(f"missing parameter {', '.join(missing)}")
-    return tuple(
+    recipe, settings = (
         kind(**{field.name: parameters[field.name.upper()] for field in fields(kind)}) for kind in (Recipe, Settings)
     )
+    published = parameters.get("PUBLISHED", "")
+    if published != "":
+        check_choice("PUBLISHED", published, RECIPES)
+        recipe = RECIPES[published]
+    return recipe, settings
 
 
 def check_types(record: Recipe | Settings) -> None:

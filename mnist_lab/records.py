@@ -14,7 +14,7 @@ from torch import Tensor
 from mnist_lab.atomic import write_whole
 from mnist_lab.data import MNIST_NAME, Dataset
 from mnist_lab.experiment import Run
-from mnist_lab.recipe import Recipe, Settings
+from mnist_lab.recipe import AnyRecipe, Settings
 from mnist_lab.runtime import environment, pick_device
 from mnist_lab.summary import facts
 
@@ -27,12 +27,12 @@ class RecordError(ValueError):
 class Record:
     """One training run, as plain data."""
 
-    row: str  # of the results table: the step's number; with a letter, the rung on the way to it
+    row: str  # of the results table: the step's number; with a letter, the rung on the way to it; "E3" if published
     change: str  # the one change against the row above
     data: str  # its full name, "MNIST" or "digits sample, not MNIST"
     train_images: int
     scored_images: int
-    recipe: dict  # see recipe.Recipe
+    recipe: dict  # see recipe.Recipe and published.PublishedRecipe
     settings: dict  # see recipe.Settings
     model: dict  # see summary.Facts
     history: list[dict]  # see training.Epoch
@@ -71,15 +71,24 @@ class Record:
         return self.data, self.train_images, self.scored_images, self.settings["score_on"]
 
     @property
+    def published(self) -> str:
+        """The published step whose recipe was trained; empty for a recipe of our own."""
+        return self.recipe.get("published", "")
+
+    @property
     def file_name(self) -> str:
-        return f"step-{self.row}-seed-{self.seed}.json"
+        step = f"step-{self.row}" if self.row[0].isdigit() else self.row.replace(" ", "-")
+        return f"{step}-seed-{self.seed}.json"
 
 
-def record(row: str, change: str, run: Run, data: Dataset, recipe: Recipe, settings: Settings) -> Record:
-    """Describe ``run`` completely enough to make it again and to draw every figure of it."""
+def record(row: str, change: str, run: Run, data: Dataset, recipe: AnyRecipe, settings: Settings) -> Record:
+    """Describe ``run`` completely enough to make it again and to draw every figure of it.
+
+    ``change`` is what the row changes if the recipe is of our own; a published recipe says what it is.
+    """
     return Record(
         row=row,
-        change=change,
+        change=recipe.title or change,
         data=data.name,
         train_images=len(data.train),
         scored_images=len(data.test),
@@ -114,8 +123,19 @@ def find_mistakes(probabilities: Tensor, labels: Tensor) -> list[dict]:
 def save(record: Record, folder: Path) -> Path:
     """Write ``record`` into ``folder`` and return the file; it appears whole or not at all."""
     path = folder / record.file_name
-    write_whole(path, (json.dumps(asdict(record), indent=1) + "\n").encode())
+    write_whole(path, as_text(record).encode())
     return path
+
+
+def as_text(record: Record) -> str:
+    """Return ``record`` as JSON, a line for each field, epoch and mistake."""
+    lines = []
+    for name, value in asdict(record).items():
+        text = json.dumps(value)
+        if isinstance(value, list) and value:
+            text = "[\n  " + ",\n  ".join(map(json.dumps, value)) + "\n ]"
+        lines.append(f" {json.dumps(name)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
 def load_record(path: Path) -> Record:

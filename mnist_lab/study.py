@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from mnist_lab.experiment import load_data, measure_opening, train_together
-from mnist_lab.recipe import Recipe, Settings
+from mnist_lab.recipe import AnyRecipe, Settings
 from mnist_lab.records import Record, load_records, record, save
 from mnist_lab.runner import environment
 from mnist_lab.runtime import available_memory, pick_device
@@ -36,7 +36,7 @@ class Plan:
 
     row: str
     change: str
-    recipe: Recipe
+    recipe: AnyRecipe
     settings: Settings  # of every seed, but for the seed
     seeds: Sequence[int]
 

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 os.environ["TQDM_DISABLE"] = "1"
 
@@ -14,6 +14,7 @@ from mnist_lab import data
 from mnist_lab.benchmark import Benchmark
 from mnist_lab.data import Dataset, Split
 from mnist_lab.publish import RECORDS
+from mnist_lab.published import PublishedRecipe
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.records import Record, load_record
 from mnist_lab.runtime import ROOT
@@ -77,6 +78,21 @@ def on_gpu(published) -> Record:
     """The tracked record of step 3, as if a GPU had made it."""
     environment = {**published.environment, "device": "Tesla T4", "device_type": "cuda"}
     return replace(published, environment=environment, settings={**published.settings, "device": "cuda"})
+
+
+@pytest.fixture
+def seed_of(published):
+    """A maker of records: a published recipe, a seed, and test accuracies in per cent, epoch by epoch."""
+
+    def make(recipe: PublishedRecipe, seed: int, *accuracies: float) -> Record:
+        history = [
+            epoch | {"number": number, "test": {"loss": 0.02, "accuracy": accuracy / 100}}
+            for number, (epoch, accuracy) in enumerate(zip(published.history, accuracies, strict=False), 1)
+        ]
+        settings = published.settings | {"seed": seed}
+        return replace(published, row=recipe.row, recipe=asdict(recipe), settings=settings, history=history)
+
+    return make
 
 
 @pytest.fixture

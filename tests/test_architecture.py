@@ -11,10 +11,12 @@ from mnist_lab.runtime import ROOT
 PACKAGE = Path(mnist_lab.__file__).parent
 LAYERS = (
     "atomic",
-    "runtime", "data", "batches", "augment", "per_image", "series_a", "series_b", "series_c", "series_d", "series_e",
-    "models", "stack", "receptive_field", "input_gradient", "summary", "training", "cuda_graph", "recipe", "experiment",
-    "records", "uncertainty", "results", "gpu_comparison", "tables", "benchmark", "plots", "study_plots", "readme",
-    "runner", "study", "field_sheet", "workbook", "publish",
+    "runtime", "data", "batches", "augment", "distortions", "per_image",
+    "series_a", "series_b", "series_c", "series_d", "series_e",
+    "models", "stack", "receptive_field", "input_gradient", "summary", "training", "cuda_graph", "published", "claims",
+    "recipe", "experiment", "records", "uncertainty", "results", "gpu_comparison", "reproduction", "tables",
+    "benchmark", "plots", "study_plots", "plots_published", "readme",
+    "runner", "study", "field_sheet", "workbook", "executed", "publish", "series",
     "cloud.errors", "cloud.settings", "cloud.bundle", "cloud.script", "cloud.policy", "cloud.account", "cloud.instance",
     "cloud.runs", "cloud.deployment", "cloud.gpu", "cloud.gpu_results", "cloud.doctor", "cloud.session", "cloud.verbs",
     "cloud.cleanup", "cloud.preview", "cloud.commands", "cloud.flow",

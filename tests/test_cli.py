@@ -12,6 +12,8 @@ from mnist_lab import cli, commands, runner
         ["study"],
         ["study", "3", "--seeds", "0"],
         ["study", "3", "--parallel", "x"],
+        ["reproduce", "--seeds", "0"],
+        ["reproduce", "-p", "EPOCHS", "1"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(capsys, arguments):
@@ -51,5 +53,5 @@ def test_every_command_is_explained(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     said = capsys.readouterr().out
-    for verb in ("run", "study", "bench", "results", "models", "readme", "workbook"):
-        assert f"\n    {verb} " in said
+    for verb in ("run", "study", "reproduce", "bench", "results", "models", "readme", "workbook"):
+        assert f"\n    {verb}" in said

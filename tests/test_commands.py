@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from mnist_lab import benchmark, cli, commands, data, publish, runner, study, tables
+from mnist_lab import benchmark, cli, commands, data, publish, runner, series, study, tables
 from mnist_lab.models import MODELS
 from mnist_lab.records import load_records
 
@@ -222,6 +222,67 @@ def test_a_study_repeats_the_recipe_of_its_row_with_other_seeds(mnist, runs, con
     assert folder == runs / "study" / "2a"
     assert [record.seed for record in published[0]] == [0, 1, 2]
     assert " 3      " in capsys.readouterr().out  # seeds
+
+
+def test_published_steps_are_trained_in_order_and_shown(mnist, runs, monkeypatch, capsys):
+    trained = []
+    monkeypatch.setattr(series, "reproduce", lambda recipe, *how: trained.append((recipe.row, *how)))
+    assert cli.main(["reproduce", "E", "repairs", "--device", "cpu", "--parallel", "1"]) == 0
+    assert trained[:4] == [
+        ("E1", 3, "cpu", 1), ("E2", 3, "cpu", 1), ("E3", 5, "cpu", 1), ("A3 plain logits", 5, "cpu", 1),
+    ]  # fmt: skip
+    assert len(trained) == 3 + 5
+    assert "our step 3" in capsys.readouterr().out
+    assert cli.main(["reproduce", "E3", "--seeds", "2"]) == 0
+    assert trained[-1] == ("E3", 2, "auto", None)
+
+
+def test_what_is_known_of_the_published_series_is_printed_for_scripts(runs, monkeypatch, capsys):
+    monkeypatch.setattr(series, "reproduce", None)  # nothing is trained
+    assert cli.main(["reproduce", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["step"] for one in found][-3:] == ["our step 1", "our step 2", "our step 3"]
+    assert found[-1]["last"]["mean"] >= 0.994 and found[-1]["claimed"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["F"], "there is nothing called F to reproduce"), (["--data", "nowhere"], "no MNIST in")],
+)
+def test_what_cannot_be_reproduced_is_told(runs, capsys, arguments, message):
+    assert cli.main(["reproduce", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_to_reproduce_needs_mnist(runs, monkeypatch, capsys):
+    monkeypatch.delenv("MNIST_LAB_DATA")
+    monkeypatch.setattr(commands, "load_mnist", refuse_to_load)
+    assert cli.main(["reproduce", "A1"]) == 1
+    assert "needs MNIST" in capsys.readouterr().err
+
+
+def test_a_published_recipe_is_not_mixed_with_parameters_of_another(runs, capsys):
+    assert cli.main(["run", "-p", "PUBLISHED", "E3", "-p", "EPOCHS", "3"]) == 1
+    assert "a published recipe has its own EPOCHS: leave out one of the two" in capsys.readouterr().err
+    options = cli.parser().parse_args(["run", "--quick", "-p", "PUBLISHED", "E3"])
+    assert commands.read_overrides(options) == {"TRAIN_LIMIT": 3000, "PUBLISHED": "E3"}
+
+
+def test_a_notebook_runs_a_published_recipe_and_says_so(runs, capfd, monkeypatch):
+    """The last one, with its rung, on the sample."""
+    monkeypatch.delenv("MNIST_LAB_DATA")
+    assert (
+        cli.main(["run", "--step", "3", "-p", "PUBLISHED", "C1", "-p", "DATA", "digits", "-p", "TRAIN_LIMIT", "200"])
+        == 0
+    )
+    said = capfd.readouterr().out
+    assert "digits sample, not MNIST, C1 as published: 200 images to train on" in said
+    assert "not published, since parameters were changed (PUBLISHED, DATA, TRAIN_LIMIT)" in said
+    assert "a published recipe took the place of our own" in said
+    folder = next(path for path in runs.iterdir() if path.is_dir())
+    records = load_records(folder)
+    assert {record.published for record in records} == {"C1"} and {record.model["name"] for record in records} == {"C1"}
+    assert {record.change for record in records} == {"C1 as published"}
 
 
 def test_a_study_with_a_changed_parameter_is_not_published(mnist, runs, conducted, capsys, tmp_path):

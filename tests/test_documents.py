@@ -4,24 +4,26 @@ import re
 import shlex
 import subprocess
 from collections import Counter
+from dataclasses import asdict
 
 import nbformat
 import pytest
 from PIL import Image
 
-from mnist_lab import cli, experiment, publish, readme, runner
+from mnist_lab import cli, experiment, plots_published, publish, readme, reproduction, runner, series
 from mnist_lab.cloud import flow
+from mnist_lab.published import AS_PUBLISHED, REPAIRED
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.records import is_publishable, load_records
 from mnist_lab.runtime import ROOT
 
 README = (ROOT / "README.md").read_text()
 RECORDS = load_records(publish.RECORDS)
+PUBLISHED = publish.load_published()
 
 
 def test_the_readme_shows_the_records():
-    rendered = readme.render(README, RECORDS, publish.load_benchmarks(), publish.load_gpu_runs())
-    assert rendered == README, "out of date: mnist-lab readme"
+    assert readme.render(README, publish.tracked()) == README, "out of date: mnist-lab readme"
 
 
 def test_links_and_pictures_exist():
@@ -32,6 +34,7 @@ def test_links_and_pictures_exist():
 def test_every_picture_is_made_by_a_step():
     made = {name for step in runner.find_steps() for name in publish_files(step)}
     made |= {publish.SEEDS, publish.SPEED, flow.PICTURE.name}
+    made |= set(reproduction.FIGURES if PUBLISHED else ())
     assert {path.name for path in publish.IMAGES.iterdir()} == made
 
 
@@ -89,6 +92,30 @@ def test_the_figure_of_all_seeds_is_drawn_from_the_records():
     assert drawn_from == publish.seeds_fingerprint(RECORDS), "out of date: mnist-lab readme"
 
 
+def test_the_figures_of_the_series_are_drawn_from_their_records():
+    for name in reproduction.FIGURES if PUBLISHED else ():
+        drawn_from = Image.open(publish.IMAGES / name).text["Description"]
+        assert drawn_from == plots_published.fingerprint(PUBLISHED, RECORDS), "out of date: mnist-lab reproduce"
+
+
+def test_records_of_the_series_are_full_runs_of_todays_recipes():
+    recipes = {recipe.row: recipe for recipe in [*AS_PUBLISHED, *REPAIRED]}
+    for record in PUBLISHED:
+        recipe = recipes[record.row]
+        assert is_publishable(record) and record.recipe == asdict(recipe)
+        assert (series.folder_of(recipe) / record.file_name).is_file()
+
+
+@pytest.mark.parametrize("row", dict.fromkeys(record.row for record in PUBLISHED))
+def test_todays_code_starts_training_as_the_records_of_the_series_say(row, mnist):
+    record = next(record for record in PUBLISHED if record.row == row)
+    recipe = next(recipe for recipe in [*AS_PUBLISHED, *REPAIRED] if recipe.row == row)
+    settings = Settings(**{**record.settings, "device": "cpu"})
+    data = experiment.Dataset("MNIST", mnist.train, mnist.test)
+    found = experiment.measure_opening(recipe, data, settings, record.seed)
+    assert found == pytest.approx(record.opening_loss, rel=1e-3), "the code changed: mnist-lab reproduce"
+
+
 def test_prose_quotes_no_measured_number():
     """Numbers with decimals per cent belong into generated blocks and outputs, where they cannot go stale."""
     texts = [readme.BLOCK.sub("", README)]
@@ -111,10 +138,10 @@ def test_commands_in_the_readme_exist():
         assert f"./run_all.sh {word}" in usage
 
 
-def test_cloud_commands_in_the_readme_exist():
+def test_other_commands_in_the_readme_exist():
     """Each line is parsed as the command line would."""
-    lines = re.findall(r"^mnist-lab (sagemaker[^#\n]*)", README, re.MULTILINE)
-    assert len(lines) >= 8
+    lines = re.findall(r"^(?:\.venv/bin/)?mnist-lab ((?:sagemaker|reproduce)[^#\n]*)", README, re.MULTILINE)
+    assert len(lines) >= 12
     for line in lines:
         cli.parser().parse_args(shlex.split(line))
 

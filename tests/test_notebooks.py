@@ -5,7 +5,8 @@ import re
 import nbformat
 import pytest
 
-from mnist_lab import publish, runner, tables
+from mnist_lab import executed, publish, runner, tables
+from mnist_lab.published import RECIPES
 from mnist_lab.recipe import ParameterError, read_parameters
 from mnist_lab.records import load_records
 from mnist_lab.runtime import ROOT
@@ -51,6 +52,13 @@ def test_parameters_are_literals_that_the_package_accepts(step):
     assert settings.train_limit is None
 
 
+def test_a_published_recipe_takes_the_place_of_the_notebooks_own(step):
+    recipe, settings = read_parameters({**step.defaults(), "PUBLISHED": "E3"})
+    assert recipe == RECIPES["E3"]
+    assert settings == read_parameters(step.defaults())[1]
+    assert step.defaults()["PUBLISHED"] == ""
+
+
 def test_a_misspelt_parameter_is_refused_by_the_notebook_itself(step):
     with pytest.raises(ParameterError, match="EPOCHS"):
         read_parameters({**step.defaults(), "EPOHCS": 3})
@@ -69,12 +77,12 @@ def test_a_step_changes_what_it_announces(number):
 
 def test_outputs_belong_to_the_code_above_them(notebook):
     assert runner.faults(notebook) == []
-    assert notebook.metadata.mnist_lab.cells == publish.fingerprint(notebook), "the code changed: ./run_all.sh"
+    assert notebook.metadata.mnist_lab.cells == executed.fingerprint(notebook), "the code changed: ./run_all.sh"
 
 
 def test_records_and_figures_are_those_of_the_notebook(step, notebook):
     files = dict(notebook.metadata.mnist_lab["files"])
-    tracked = {path.name: publish.digest(path) for path in files_of(step)}
+    tracked = {path.name: executed.digest(path) for path in files_of(step)}
     assert tracked == files
     assert f"step-{step.number}-seed-0.json" in files
 
@@ -116,4 +124,4 @@ def test_figures_are_shown_and_titled_with_their_data(notebook):
         cell.source for cell in runner.code_cells(notebook) if re.search(r"figure = (plots\.|all_seeds)", cell.source)
     ]
     assert len(pictures) == len(sources) >= 3
-    assert all("({data.name})" in source for source in sources)
+    assert all("({subject})" in source for source in sources)

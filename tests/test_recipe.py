@@ -1,4 +1,4 @@
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
@@ -6,7 +6,8 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_lab.augment import AlbumentationsEngine, TensorEngine
-from mnist_lab.recipe import ParameterError, read_parameters
+from mnist_lab.published import RECIPES, PublishedRecipe
+from mnist_lab.recipe import AnyRecipe, ParameterError, Recipe, read_parameters
 
 
 @pytest.fixture
@@ -41,6 +42,9 @@ def test_parameters_become_a_recipe_and_settings(parameters, recipe, settings):
         ({"DATA": "mnist"}, "DATA is 'mnist', but must be one of 'MNIST', 'digits'"),
         ({"SCORE_ON": "train"}, "SCORE_ON is 'train'"),
         ({"THREADS": 0}, "THREADS is 0"),
+        ({"PUBLISHED": "F1"}, "PUBLISHED is 'F1', but must be one of 'A1', 'A2', 'A3', 'B1'"),
+        ({"PUBLISHED": None}, "PUBLISHED is None"),
+        ({"PUBLISHD": "E3"}, r"unknown parameter PUBLISHD: did you mean PUBLISHED\?"),
         ({"TRAIN_LIMIT": 5}, "TRAIN_LIMIT is 5"),
         ({"TRAIN_LIMIT": "none"}, "TRAIN_LIMIT is 'none', but must be of type int or None"),
     ],
@@ -58,6 +62,18 @@ def test_a_missing_parameter_is_named(parameters):
 
 def test_a_whole_number_may_stand_for_a_float(parameters):
     assert read_parameters({**parameters, "ROTATION": 7})[0].rotation == 7
+
+
+def test_a_published_recipe_is_chosen_by_name(parameters, recipe, settings):
+    assert read_parameters({**parameters, "PUBLISHED": ""}) == (recipe, settings)
+    assert read_parameters({**parameters, "PUBLISHED": "C3"}) == (RECIPES["C3"], settings)
+
+
+@pytest.mark.parametrize("kind", [Recipe, PublishedRecipe])
+def test_both_kinds_of_recipe_answer_what_a_run_asks(kind):
+    asked = {name for name in vars(AnyRecipe) if name[0] != "_"} | set(AnyRecipe.__annotations__)
+    assert len(asked) == 11
+    assert asked <= {field.name for field in fields(kind)} | set(dir(kind))
 
 
 def test_the_engine_is_the_one_asked_for(recipe):

@@ -1,0 +1,133 @@
+"""Figures of the published series: what is claimed of them, and what our seeds of their recipes reach."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from mnist_lab.claims import CLAIMS
+from mnist_lab.published import RECIPES
+from mnist_lab.records import Record
+from mnist_lab.reproduction import FIGURES, best_epoch, seeds_of
+from mnist_lab.results import TARGET
+
+THEIRS, OURS, CLAIM = "#0072b2", "#009e73", "#d55e00"  # told apart by colour-blind readers too
+COLUMNS = 4
+
+
+def claims_and_seeds(published: Sequence[Record], own: Sequence[Record], title: str) -> Figure:
+    """Show each step's claim as a cross beside our seeds: last epochs as discs, best epochs as rings."""
+    rows = [(name, seeds_of(published, name), THEIRS) for name in RECIPES]
+    steps = dict.fromkeys(record.row for record in own if not record.is_rung)
+    rows += [(f"our\nstep {row}", seeds_of(own, row), OURS) for row in steps]
+    rows = [row for row in rows if row[1]]
+    figure = Figure(figsize=(10.5, 4.8), layout="constrained")
+    axis = figure.subplots()
+    for place, (name, records, colour) in enumerate(rows):
+        last = [misread(record.accuracy) for record in records]
+        best = [misread(best_epoch(record)) for record in records]
+        axis.plot([place - 0.2] * len(last), last, "o", color=colour, alpha=0.6, markersize=5, markeredgewidth=0)
+        axis.plot([place] * len(best), best, "o", color=colour, alpha=0.8, markersize=5, fillstyle="none")
+        if name in CLAIMS and CLAIMS[name].best is not None:
+            axis.plot(place + 0.2, 100 - CLAIMS[name].best, "x", color=CLAIM, markersize=7, markeredgewidth=2)
+    for marker, style, colour, label in [
+        ("o", "full", THEIRS, "our seeds of their recipe, last epoch"),
+        ("o", "none", THEIRS, "the same, best epoch on the test set"),
+        ("x", "full", CLAIM, "claimed: best epoch of one seed"),
+        ("o", "full", OURS, "our own steps"),
+    ]:
+        axis.plot([], [], marker, fillstyle=style, color=colour, label=label)
+        if place and name[0] != rows[place - 1][0][0]:
+            axis.axvline(place - 0.5, color="#dddddd", linewidth=0.8)  # between two series
+    axis.set(title=title, ylabel="test images misread, %", yscale="log")
+    axis.set_xticks(range(len(rows)), [name.replace("Later", "\nlater") for name, _, _ in rows], fontsize=9)
+    _plain(axis)
+    _target(axis)
+    axis.legend(frameon=False, fontsize=9)
+    return figure
+
+
+def curves_of_the_series(published: Sequence[Record], title: str) -> Figure:
+    """Show epoch by epoch, a panel for each step, the published logs beside mean and range of our seeds."""
+    names = [name for name in RECIPES if seeds_of(published, name)]
+    lines = -(-len(names) // COLUMNS)
+    figure = Figure(figsize=(10.5, 2.1 * lines + 0.9), layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(lines, COLUMNS, squeeze=False, sharey=True)
+    for axis, name in zip(panels.flat, names, strict=False):
+        records = seeds_of(published, name)
+        epochs = [epoch["number"] for epoch in records[0].history]
+        runs = [[misread(epoch["test"]["accuracy"]) for epoch in record.history] for record in records]
+        by_epoch = list(zip(*runs, strict=True))
+        for log, style in zip(CLAIMS[name].logs, ("-", "--"), strict=False):
+            numbers = range(log.first_epoch, log.first_epoch + len(log.accuracies))
+            axis.plot(numbers, [100 - accuracy for accuracy in log.accuracies], style, color=CLAIM, linewidth=1.2)
+        axis.fill_between(
+            epochs, [min(values) for values in by_epoch], [max(values) for values in by_epoch],
+            color=THEIRS, alpha=0.25, linewidth=0,
+        )  # fmt: skip
+        axis.plot(epochs, [sum(values) / len(values) for values in by_epoch], color=THEIRS, linewidth=1.2)
+        log = "" if CLAIMS[name].logs else ", no log"
+        axis.set_title(
+            f"{name.replace('Later', ' later')}: {len(records)} seed{'s' if len(records) > 1 else ''}{log}", fontsize=9
+        )
+        axis.set(yscale="log", ylim=(0.35, 10))
+        _plain(axis)
+        _target(axis, label=False)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for axis in panels.flat[len(names) :]:
+        axis.axis("off")
+    for colour, label in [
+        (THEIRS, "our seeds: mean and range"),
+        (CLAIM, "published log (dashed: on SageMaker, or exact)"),
+    ]:
+        panels.flat[0].plot([], [], color=colour, label=label)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.supxlabel("epoch", fontsize=10)
+    figure.supylabel("test images misread, %", fontsize=10)
+    return figure
+
+
+def save_figures(published: Sequence[Record], own: Sequence[Record], folder: Path) -> list[str]:
+    """Write both figures into ``folder`` if there are records of published steps, and return the files' names.
+
+    Each carries the fingerprint of its records as the PNG's description.
+    """
+    if not any(record.row == record.published for record in published):
+        return []
+    figures = [
+        claims_and_seeds(published, own, "Claimed and reproduced (MNIST)"),
+        curves_of_the_series(published, "The published logs, and our seeds of the same recipes (MNIST)"),
+    ]
+    for name, figure in zip(FIGURES, figures, strict=True):
+        figure.savefig(folder / name, metadata={"Description": fingerprint(published, own)})
+    return list(FIGURES)
+
+
+def fingerprint(published: Sequence[Record], own: Sequence[Record]) -> str:
+    """Return the SHA-256 of what the figures show."""
+    shown = [[record.row, record.seed, record.history] for record in [*published, *own]]
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+
+
+def misread(accuracy: float) -> float:
+    """Return per cent of images misread."""
+    return 100 * (1 - accuracy)
+
+
+def _plain(axis: Axes) -> None:
+    axis.spines[["top", "right"]].set_visible(False)
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(lambda value, place: f"{value:g}" if f"{value:g}"[-1] in "25" else "")
+    axis.tick_params(which="both", labelsize=8)
+
+
+def _target(axis: Axes, label: bool = True) -> None:
+    axis.axhline(100 * (1 - TARGET), color="#555555", linestyle=":", linewidth=1)
+    if label:
+        text = f"{100 * TARGET:.1f} % right"
+        axis.annotate(text, (1.01, 100 * (1 - TARGET)), xycoords=("axes fraction", "data"), va="center", fontsize=8)

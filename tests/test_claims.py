@@ -1,0 +1,23 @@
+import pytest
+
+from mnist_lab.claims import CLAIMS
+from mnist_lab.published import RECIPES
+
+
+@pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.best is not None])
+def test_a_claim_is_the_best_epoch_of_its_log(name):
+    claim = CLAIMS[name]
+    log = claim.logs[-1] if name == "D3" else claim.logs[0]  # D3's plot rounds to one decimal; its screenshot does not
+    assert max(log.accuracies) == claim.best
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_logs_have_an_accuracy_for_each_epoch_they_cover(name):
+    for log in CLAIMS[name].logs:
+        end = log.first_epoch - 1 + len(log.accuracies)
+        assert end == (15 if log.source.startswith("plot") else RECIPES[name].epochs)
+        assert all(20 < accuracy < 100 for accuracy in log.accuracies)
+
+
+def test_steps_without_a_claim_have_no_log():
+    assert {name: claim.logs for name, claim in CLAIMS.items() if claim.best is None} == {"D1": (), "D2": ()}

@@ -1,0 +1,76 @@
+import pytest
+
+from mnist_lab import reproduction
+from mnist_lab.published import RECIPES, REPAIRED
+from mnist_lab.records import Record
+from mnist_lab.reproduction import interval_of_one_more, reproductions
+
+NO_DROPOUT = next(recipe for recipe in REPAIRED if recipe.row == "E3 no dropout")
+
+
+@pytest.fixture
+def three(seed_of) -> list[Record]:
+    """Three seeds of E3, of two epochs each."""
+    runs = [(99.52, 99.40), (99.48, 99.50), (99.40, 99.54)]
+    return [seed_of(RECIPES["E3"], seed, *run) for seed, run in enumerate(runs)]
+
+
+def test_a_step_is_reduced_to_what_is_claimed_and_what_came_out(three, published):
+    theirs, ours = reproductions(three, [published])
+    assert (theirs.step, theirs.claimed, theirs.seeds) == ("E3", pytest.approx(0.9953), 3)
+    assert theirs.last.mean == pytest.approx((0.9940 + 0.9950 + 0.9954) / 3)
+    assert (theirs.last.minimum, theirs.last.maximum) == (pytest.approx(0.9940), pytest.approx(0.9954))
+    assert theirs.best.mean == pytest.approx((0.9952 + 0.9950 + 0.9954) / 3)
+    assert theirs.claim_expected is True
+    assert (ours.step, ours.claimed, ours.claim_expected) == ("our step 3", None, None)
+    assert ours.last.mean == published.accuracy and ours.last.sd is None
+
+
+def test_a_claim_far_from_our_seeds_is_not_expected(seed_of):
+    seeds = [seed_of(RECIPES["E3"], seed, 99.1 + seed / 100) for seed in range(3)]
+    (found,) = reproductions(seeds, [])
+    assert found.claim_expected is False
+    assert reproduction.cells(found)[4] == "no"
+
+
+def test_where_one_more_seed_is_expected():
+    low, high = interval_of_one_more([0.990, 0.992, 0.994])
+    reach = 4.302653 * 0.002 * (1 + 1 / 3) ** 0.5  # Student's t for 2 degrees of freedom
+    assert (low, high) == (pytest.approx(0.992 - reach), 1.0 if 0.992 + reach > 1 else pytest.approx(0.992 + reach))
+    assert interval_of_one_more([0.99]) is None
+
+
+def test_a_repair_is_no_step_of_the_series(three, seed_of):
+    repaired = seed_of(NO_DROPOUT, 0, 99.6)
+    assert [found.step for found in reproductions([*three, repaired], [])] == ["E3"]
+
+
+def test_without_records_the_blocks_say_so(published, seed_of):
+    assert "No step has been trained yet" in reproduction.published_block([], [published])
+    assert "No repair has been trained yet" in reproduction.repairs_block([])
+    repaired = seed_of(NO_DROPOUT, 0, 99.6)
+    assert "No step has been trained yet" in reproduction.published_block([repaired], [published])
+
+
+def test_the_block_has_a_row_for_each_step_with_records_and_shows_the_figures(three, published):
+    block = reproduction.published_block(three, [published])
+    rows = [line for line in block.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows] == ["| step", "| ---", "| E3", "| our step 3"]
+    assert "| E3 | 99.53 | 99.52 ± 0.02 |" in block and "| 99.48 ± 0.07 | 99.40 | 99.54 |" in block
+    assert "1 of 1 claims lie" in block and "adds 0.04 points on average over the 3 runs" in block
+    assert "at most 0.12" in block and "E3 on SageMaker 99.49" in block
+    assert all(f"(images/{name})" in block for name in reproduction.FIGURES)
+
+
+def test_the_table_of_a_terminal_is_aligned(three):
+    lines = reproduction.text_table(reproductions(three, [])).splitlines()
+    assert lines[0].index("claimed best") == lines[1].index("99.53")
+
+
+def test_a_repair_is_compared_with_the_step_it_repairs(three, seed_of):
+    repaired = [seed_of(NO_DROPOUT, seed, 99.60 + seed / 100) for seed in range(3)]
+    block = reproduction.repairs_block([*three, *repaired])
+    row = next(line for line in block.splitlines() if line.startswith("| E3 |")).split(" | ")
+    assert row[1:6] == ["no dropout", "3, 3", "99.48 ± 0.07", "99.61 ± 0.01", "+0.13"]
+    assert row[6] == "-0.04 – +0.30"  # Welch: 3 and 3 seeds, nearly all of the spread in one of them
+    assert "No repair" in reproduction.repairs_block(repaired)  # nothing to compare with

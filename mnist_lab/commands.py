@@ -87,7 +87,8 @@ def reproduce(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(one) for one in found], indent=1))
     else:
-        print(f"\n{reproduction.text_table(found)}\n\n{reproduction.repairs_block(published)}")
+        both = (reproduction.reproductions_table(found, published), reproduction.repairs_table(published))
+        print("\n" + "\n\n".join(table.text() for table in both if table.rows))
     return 0
 
 

@@ -1,11 +1,11 @@
 """A run on a GPU beside the runs of the same row on the CPU."""
 
-import math
 import statistics
 from collections.abc import Sequence
 
 from mnist_lab.records import Record
 from mnist_lab.results import compare
+from mnist_lab.uncertainty import prediction_interval
 
 
 def same_kind(gpu: Record, study: Sequence[Record]) -> list[Record]:
@@ -33,18 +33,10 @@ def beside(gpu: Record, study: Sequence[Record]) -> str:
         )
     accuracies = [run.accuracy for run in same]
     mean, spread = statistics.fmean(accuracies), statistics.stdev(accuracies)
-    low, high = prediction_interval(mean, spread, len(same))
+    low, high = prediction_interval(accuracies)
     place = "within" if low <= gpu.accuracy <= high else "outside"
     return (
         f"{said}; {len(same)} CPU seeds: {100 * mean:.2f} ± {100 * spread:.2f} % (standard deviation), so one more is "
         f"expected from {100 * low:.2f} to {100 * min(high, 1):.2f} % (95 % prediction interval): the GPU run lies "
         f"{place} the spread of the seeds"
     )
-
-
-def prediction_interval(mean: float, spread: float, count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return where one more value is expected, given mean and standard deviation of ``count`` (Student's t)."""
-    from scipy import stats
-
-    half = stats.t.ppf((1 + confidence) / 2, count - 1) * spread * math.sqrt(1 + 1 / count)
-    return mean - half, mean + half

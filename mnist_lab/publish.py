@@ -12,7 +12,7 @@ from mnist_lab.atomic import replace_together
 from mnist_lab.benchmark import Benchmark, load_benchmark, save_benchmark
 from mnist_lab.executed import finalise
 from mnist_lab.plots import time_shares
-from mnist_lab.plots_published import save_figures
+from mnist_lab.published_plots import save_figures
 from mnist_lab.readme import Tracked, render
 from mnist_lab.records import Record, in_order, is_publishable, load_records, save
 from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step

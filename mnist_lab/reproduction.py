@@ -1,6 +1,5 @@
 """Claimed against reproduced: tables of the published series, made from our records of their recipes."""
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,8 @@ from dataclasses import dataclass
 from mnist_lab.claims import CLAIMS
 from mnist_lab.published import RECIPES, REPAIRED
 from mnist_lab.records import Record
+from mnist_lab.tables import UNKNOWN, Table
+from mnist_lab.uncertainty import prediction_interval, welch
 
 FIGURES = ("00_published.png", "00_published_curves.png")
 
@@ -52,17 +53,6 @@ def spread(values: Sequence[float]) -> Spread:
     return Spread(statistics.fmean(values), sd, min(values), max(values))
 
 
-def interval_of_one_more(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
-    """Return Student's prediction interval of one more value, no accuracy above 1; None without two values."""
-    from scipy import stats
-
-    if len(values) < 2:
-        return None
-    reach = stats.t.ppf((1 + confidence) / 2, len(values) - 1) * math.sqrt(1 + 1 / len(values))
-    mean, sd = statistics.fmean(values), statistics.stdev(values)
-    return float(mean - reach * sd), min(1.0, float(mean + reach * sd))
-
-
 def seeds_of(records: Sequence[Record], row: str) -> list[Record]:
     """Return the records of a row."""
     return [record for record in records if record.row == row]
@@ -81,7 +71,7 @@ def reproduction(step: str, records: Sequence[Record]) -> Reproduction:
     claim = CLAIMS.get(step)
     claimed = None if claim is None or claim.best is None else claim.best / 100
     best = [best_epoch(record) for record in records]
-    expected = interval_of_one_more(best)
+    expected = prediction_interval(best)
     first = records[0]
     return Reproduction(
         step=step,
@@ -100,30 +90,29 @@ def reproduction(step: str, records: Sequence[Record]) -> Reproduction:
     )
 
 
-HEADERS = (
-    "step", "claimed best", "our best, picked on the test set", "one more seed, 95 %", "claim in it",
-    "our last epoch", "min", "max", "epochs", "seeds", "parameters", "field", "s/epoch",
-)  # fmt: skip
-
-
-def cells(found: Reproduction) -> tuple[str, ...]:
-    """Return one row of the table as texts; accuracies in per cent."""
-    expected = "–" if found.one_more is None else f"{100 * found.one_more[0]:.2f} – {100 * found.one_more[1]:.2f}"
-    return (
-        found.step,
-        "–" if found.claimed is None else f"{100 * found.claimed:.2f}",
-        percent(found.best),
-        expected,
-        {None: "–", True: "yes", False: "no"}[found.claim_expected],
-        percent(found.last),
-        f"{100 * found.last.minimum:.2f}",
-        f"{100 * found.last.maximum:.2f}",
-        str(found.epochs),
-        str(found.seeds),
-        f"{found.trainable:,}",
-        str(found.receptive_field),
-        f"{found.seconds_per_epoch:.1f}",
-    )
+def reproductions_table(found: Sequence[Reproduction], published: Sequence[Record]) -> Table:
+    """Return what is claimed of every step beside what came out; accuracies in per cent."""
+    headers = ("step", "claimed best", "our best, picked on the test set", "one more seed, 95 %", "claim in it")
+    headers += ("our last epoch", "min", "max", "epochs", "seeds", "parameters", "field", "s/epoch")
+    rows = [
+        (
+            one.step,
+            UNKNOWN if one.claimed is None else f"{100 * one.claimed:.2f}",
+            percent(one.best),
+            UNKNOWN if one.one_more is None else f"{100 * one.one_more[0]:.2f} – {100 * min(one.one_more[1], 1):.2f}",
+            {None: UNKNOWN, True: "yes", False: "no"}[one.claim_expected],
+            percent(one.last),
+            f"{100 * one.last.minimum:.2f}",
+            f"{100 * one.last.maximum:.2f}",
+            str(one.epochs),
+            str(one.seeds),
+            f"{one.trainable:,}",
+            str(one.receptive_field),
+            f"{one.seconds_per_epoch:.1f}",
+        )
+        for one in found
+    ]
+    return Table(headers, rows, summary_line(found, published))
 
 
 def percent(values: Spread) -> str:
@@ -131,29 +120,18 @@ def percent(values: Spread) -> str:
     return f"{100 * values.mean:.2f}" + ("" if values.sd is None else f" ± {100 * values.sd:.2f}")
 
 
-def text_table(found: Sequence[Reproduction]) -> str:
-    """Return aligned text for a terminal."""
-    table = [HEADERS, *map(cells, found)]
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    return "\n".join(
-        "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in table
-    )
-
-
 def published_block(published: Sequence[Record], own: Sequence[Record]) -> str:
     """Return README's table of the published series with its two figures; a sentence if there is no record yet."""
     found = reproductions(published, own)
     if not any(one.step in RECIPES for one in found):
         return "No step has been trained yet: `mnist-lab reproduce`."
-    rows = [HEADERS, ("---",) * len(HEADERS), *map(cells, found)]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([*lines, "", summary_line(found, published), "", *map(picture, FIGURES)])
+    return "\n\n".join([reproductions_table(found, published).markdown(), *map(picture, FIGURES)])
 
 
 def picture(name: str) -> str:
     """Return the line that shows one of the figures."""
     about = "epoch by epoch" if "curves" in name else "claims and our seeds"
-    return f"![The published series: {about}](images/{name})\n"
+    return f"![The published series: {about}](images/{name})"
 
 
 def summary_line(found: Sequence[Reproduction], published: Sequence[Record]) -> str:
@@ -174,38 +152,34 @@ def summary_line(found: Sequence[Reproduction], published: Sequence[Record]) -> 
 
 def repairs_block(published: Sequence[Record]) -> str:
     """Return README's table of what a defect costs; a sentence if there is no record yet."""
+    table = repairs_table(published)
+    return table.markdown() if table.rows else "No repair has been trained yet: `mnist-lab reproduce repairs`."
+
+
+def repairs_table(published: Sequence[Record]) -> Table:
+    """Compare the last epochs of every repaired step's seeds with those of the step as published."""
+    headers = ("step", "repair", "seeds", "as published", "repaired", "difference, points", "95 % interval")
+    headers += ("difference in loss",)
     rows = [
         repair_cells(recipe.published, recipe.repair, before, after)
         for recipe in REPAIRED
         if (before := seeds_of(published, recipe.published)) and (after := seeds_of(published, recipe.row))
     ]
-    if not rows:
-        return "No repair has been trained yet: `mnist-lab reproduce repairs`."
-    headers = (
-        "step", "repair", "seeds", "as published", "repaired", "difference, points", "95 % Welch interval",
-        "difference in loss",
-    )  # fmt: skip
-    table = [headers, ("---",) * len(headers), *rows]
-    return "\n".join("| " + " | ".join(row) + " |" for row in table)
+    return Table(headers, rows, "Last epoch, in per cent of the test images; the interval is Welch's.")
 
 
 def repair_cells(step: str, repair: str, before: Sequence[Record], after: Sequence[Record]) -> tuple[str, ...]:
-    """Compare the last epochs of a step's seeds as published with those of its repair."""
-    from scipy import stats
-
-    old, new = ([record.accuracy for record in records] for records in (before, after))
-    interval = "–"
-    if len(old) > 1 and len(new) > 1:
-        bounds = stats.ttest_ind(new, old, equal_var=False).confidence_interval(0.95)
-        interval = f"{100 * bounds.low:+.2f} – {100 * bounds.high:+.2f}"
+    """Return one row of the table of repairs."""
+    old, new = ([100 * record.accuracy for record in records] for records in (before, after))
+    difference = welch(old, new)
     losses = [statistics.fmean(record.loss for record in records) for records in (before, after)]
     return (
         step,
         repair,
         f"{len(old)}, {len(new)}",
-        percent(spread(old)),
-        percent(spread(new)),
-        f"{100 * (statistics.fmean(new) - statistics.fmean(old)):+.2f}",
-        interval,
+        percent(spread([value / 100 for value in old])),
+        percent(spread([value / 100 for value in new])),
+        f"{statistics.fmean(new) - statistics.fmean(old):+.2f}",
+        UNKNOWN if difference is None else f"{difference.interval[0]:+.2f} – {difference.interval[1]:+.2f}",
         f"{losses[1] - losses[0]:+.4f}",
     )

@@ -23,6 +23,17 @@ def mean_interval(values: Sequence[float]) -> Interval | None:
     return float(mean - half), float(mean + half)
 
 
+def prediction_interval(values: Sequence[float]) -> Interval | None:
+    """Return where one more value is expected (Student's t); None with one value."""
+    from scipy import stats
+
+    if len(values) < 2:
+        return None
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * math.sqrt(1 + 1 / len(values))
+    mean, half = statistics.fmean(values), reach * statistics.stdev(values)
+    return float(mean - half), float(mean + half)
+
+
 def wilson_interval(hits: int, count: int) -> Interval:
     """Return Wilson's score interval of the share that ``hits`` of ``count`` estimate (Wilson, JASA 1927)."""
     from scipy import stats

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from PIL import Image
 
-from mnist_lab import cli, experiment, plots_published, publish, readme, reproduction, runner, series
+from mnist_lab import cli, experiment, publish, published_plots, readme, reproduction, runner, series
 from mnist_lab.cloud import flow
 from mnist_lab.published import AS_PUBLISHED, REPAIRED
 from mnist_lab.recipe import Recipe, Settings
@@ -95,7 +95,7 @@ def test_the_figure_of_all_seeds_is_drawn_from_the_records():
 def test_the_figures_of_the_series_are_drawn_from_their_records():
     for name in reproduction.FIGURES if PUBLISHED else ():
         drawn_from = Image.open(publish.IMAGES / name).text["Description"]
-        assert drawn_from == plots_published.fingerprint(PUBLISHED, RECORDS), "out of date: mnist-lab reproduce"
+        assert drawn_from == published_plots.fingerprint(PUBLISHED, RECORDS), "out of date: mnist-lab reproduce"
 
 
 def test_records_of_the_series_are_full_runs_of_todays_recipes():

@@ -1,9 +1,6 @@
 from dataclasses import replace
 
-import pytest
-from scipy import stats
-
-from mnist_lab.gpu_comparison import beside, prediction_interval
+from mnist_lab.gpu_comparison import beside
 
 
 def with_accuracy(record, seed: int, wrong: int):
@@ -30,13 +27,3 @@ def test_one_seed_has_no_spread(on_gpu, published):
 def test_other_recipes_and_rows_are_not_compared(on_gpu, published):
     others = [replace(published, row="3a"), replace(published, recipe={**published.recipe, "epochs": 3})]
     assert "no CPU run of row 3" in beside(on_gpu, others)
-
-
-@pytest.mark.parametrize("count", [2, 5, 10])
-def test_one_more_value_is_as_often_inside_as_said(count):
-    values = stats.norm.rvs(size=(4000, count + 1), random_state=1)
-    inside = 0
-    for *seen, more in values:
-        low, high = prediction_interval(stats.tmean(seen), stats.tstd(seen), count)
-        inside += low <= more <= high
-    assert inside / len(values) == pytest.approx(0.95, abs=0.012)

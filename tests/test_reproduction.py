@@ -3,7 +3,7 @@ import pytest
 from mnist_lab import reproduction
 from mnist_lab.published import RECIPES, REPAIRED
 from mnist_lab.records import Record
-from mnist_lab.reproduction import interval_of_one_more, reproductions
+from mnist_lab.reproduction import reproductions
 
 NO_DROPOUT = next(recipe for recipe in REPAIRED if recipe.row == "E3 no dropout")
 
@@ -30,14 +30,7 @@ def test_a_claim_far_from_our_seeds_is_not_expected(seed_of):
     seeds = [seed_of(RECIPES["E3"], seed, 99.1 + seed / 100) for seed in range(3)]
     (found,) = reproductions(seeds, [])
     assert found.claim_expected is False
-    assert reproduction.cells(found)[4] == "no"
-
-
-def test_where_one_more_seed_is_expected():
-    low, high = interval_of_one_more([0.990, 0.992, 0.994])
-    reach = 4.302653 * 0.002 * (1 + 1 / 3) ** 0.5  # Student's t for 2 degrees of freedom
-    assert (low, high) == (pytest.approx(0.992 - reach), 1.0 if 0.992 + reach > 1 else pytest.approx(0.992 + reach))
-    assert interval_of_one_more([0.99]) is None
+    assert reproduction.reproductions_table([found], seeds).rows[0][4] == "no"
 
 
 def test_a_repair_is_no_step_of_the_series(three, seed_of):
@@ -63,8 +56,8 @@ def test_the_block_has_a_row_for_each_step_with_records_and_shows_the_figures(th
 
 
 def test_the_table_of_a_terminal_is_aligned(three):
-    lines = reproduction.text_table(reproductions(three, [])).splitlines()
-    assert lines[0].index("claimed best") == lines[1].index("99.53")
+    lines = reproduction.reproductions_table(reproductions(three, []), three).text().splitlines()
+    assert lines[0].index("claimed best") == lines[2].index("99.53")
 
 
 def test_a_repair_is_compared_with_the_step_it_repairs(three, seed_of):

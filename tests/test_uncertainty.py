@@ -18,6 +18,16 @@ def test_mean_interval_of_students_sleep_data():
     assert uncertainty.mean_interval([0.5, 0.5]) == (0.5, 0.5)
 
 
+@pytest.mark.parametrize("count", [2, 5, 10])
+def test_one_more_value_is_as_often_inside_as_said(count):
+    inside = 0
+    for *seen, more in stats.norm.rvs(size=(4000, count + 1), random_state=1):
+        low, high = uncertainty.prediction_interval(seen)
+        inside += low <= more <= high
+    assert inside / 4000 == pytest.approx(0.95, abs=0.012)
+    assert uncertainty.prediction_interval([0.99]) is None
+
+
 @pytest.mark.parametrize(  # Newcombe, Statistics in Medicine 1998, table I
     ("hits", "count", "wilson", "exact"),
     [

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from mnist_lab import plots_published
+from mnist_lab import published_plots
 from mnist_lab.claims import CLAIMS
 from mnist_lab.published import RECIPES
 from mnist_lab.reproduction import FIGURES
@@ -20,7 +20,7 @@ def two_steps(seed_of):
 
 
 def test_each_step_has_its_seeds_and_its_claim(two_steps, published, tmp_path):
-    figure = plots_published.claims_and_seeds(two_steps, [published], "title (MNIST)")
+    figure = published_plots.claims_and_seeds(two_steps, [published], "title (MNIST)")
     figure.savefig(tmp_path / "figure.png")
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["A3", "D1", "our\nstep 3"]
@@ -31,7 +31,7 @@ def test_each_step_has_its_seeds_and_its_claim(two_steps, published, tmp_path):
 
 
 def test_a_panel_for_each_step_with_its_logs(two_steps, tmp_path):
-    figure = plots_published.curves_of_the_series(two_steps, "title (MNIST)")
+    figure = published_plots.curves_of_the_series(two_steps, "title (MNIST)")
     figure.savefig(tmp_path / "figure.png")
     shown = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title() for axis in shown] == ["A3: 2 seeds", "D1: 2 seeds, no log"]
@@ -40,14 +40,14 @@ def test_a_panel_for_each_step_with_its_logs(two_steps, tmp_path):
 
 
 def test_saved_figures_carry_the_fingerprint_of_their_records(two_steps, published, tmp_path):
-    assert plots_published.save_figures(two_steps, [published], tmp_path) == list(FIGURES)
-    expected = plots_published.fingerprint(two_steps, [published])
+    assert published_plots.save_figures(two_steps, [published], tmp_path) == list(FIGURES)
+    expected = published_plots.fingerprint(two_steps, [published])
     assert {Image.open(tmp_path / name).text["Description"] for name in FIGURES} == {expected}
-    assert plots_published.fingerprint(two_steps[:3], [published]) != expected
+    assert published_plots.fingerprint(two_steps[:3], [published]) != expected
 
 
 def test_without_a_published_step_there_is_no_figure(two_steps, published, tmp_path):
     repairs = [replace(record, row="A3 no dropout") for record in two_steps]
-    assert plots_published.save_figures(repairs, [published], tmp_path) == []
-    assert plots_published.save_figures([], [published], tmp_path) == []
+    assert published_plots.save_figures(repairs, [published], tmp_path) == []
+    assert published_plots.save_figures([], [published], tmp_path) == []
     assert not any(tmp_path.iterdir())

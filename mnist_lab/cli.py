@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mnist_lab import commands, runner, series, study
+from mnist_lab import commands, runner, search, series, study
 from mnist_lab.cloud.commands import add_parser
 from mnist_lab.cloud.errors import CloudError
 from mnist_lab.data import DataCorrupt, DataNotFound
@@ -83,6 +83,24 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("--json", action="store_true", help="train nothing; print the tracked results for scripts")
     again.set_defaults(command=commands.reproduce)
 
+    tries = verbs.add_parser(
+        "search",
+        help="train what else step 3 could have been, on held-out images",
+        description="Train step 3 with one thing changed, from several seeds each, on 50,000 training images, and "
+        "score it on the 10,000 held out. The frontier, step 3 with fewer parameters or epochs, is trained and scored "
+        "as the step itself. Every seed is tracked as soon as it is done: the same command goes on after an "
+        "interruption. After each candidate the tables and figures of README are written anew.",
+    )
+    tries.add_argument("names", nargs="*", metavar="NAME", help="a family or a candidate (all but the frontier)")
+    tries.add_argument(
+        "--seeds",
+        type=positive,
+        metavar="N",
+        help=f"how many ({search.SEEDS}; {search.FRONTIER_SEEDS} of the frontier)",
+    )
+    tries.add_argument("--json", action="store_true", help="train nothing; print the tracked results for scripts")
+    tries.set_defaults(command=commands.try_candidates)
+
     bench = verbs.add_parser(
         "bench",
         help="measure how fast step 3 trains here",
@@ -98,13 +116,13 @@ def parser() -> argparse.ArgumentParser:
             "-p", "--parameter", nargs=2, action="append", default=[], metavar=("NAME", "VALUE"),
             help='set a parameter of the notebooks, as in "-p EPOCHS 3"',
         )  # fmt: skip
-    for trains in (many, again):
+    for trains in (many, again, tries):
         trains.add_argument(
             "--parallel", type=positive, metavar="N",
             help="so many at a time: processes on a CPU (its cores), "
             f"or networks in one stack on a GPU ({study.TOGETHER})",
         )  # fmt: skip
-    for trains in (run, many, again, bench):
+    for trains in (run, many, again, tries, bench):
         trains.add_argument(
             "--device", choices=("auto", "cpu", "cuda"), help="where to train; cuda fails without a GPU"
         )

@@ -6,7 +6,20 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from mnist_lab import benchmark, publish, readme, reproduction, results, runner, series, study, tables, workbook
+from mnist_lab import (
+    benchmark,
+    publish,
+    readme,
+    reproduction,
+    results,
+    runner,
+    screening,
+    search,
+    series,
+    study,
+    tables,
+    workbook,
+)  # fmt: skip
 from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build, origin
 from mnist_lab.recipe import Recipe, read_parameters
@@ -82,13 +95,34 @@ def reproduce(options: argparse.Namespace) -> int:
             for recipe in chosen:
                 seeds = options.seeds or series.default_seeds(recipe)
                 series.reproduce(recipe, seeds, options.device or "auto", options.parallel)
-    published = publish.load_published()
+    published = publish.load_folders(publish.PUBLISHED)
     found = reproduction.reproductions(published, load_records(publish.RECORDS))
     if options.json:
         print(json.dumps([asdict(one) for one in found], indent=1))
     else:
         both = (reproduction.reproductions_table(found, published), reproduction.repairs_table(published))
         print("\n" + "\n\n".join(table.text() for table in both if table.rows))
+    return 0
+
+
+def try_candidates(options: argparse.Namespace) -> int:
+    """Train the chosen candidates and print what they do, of the search and of the frontier."""
+    chosen = search.choose(options.names)
+    if not options.json:
+        if options.device == "cuda":
+            check_cuda()
+        if find_data(options.data, {}):
+            raise runner.RunError("a search needs MNIST")
+        with runner.only_run(runner.RUNS):
+            for candidate in chosen:
+                seeds = options.seeds or search.default_seeds(candidate)
+                search.train(candidate, seeds, options.device or "auto", options.parallel)
+    searched, frontier = publish.load_folders(publish.SEARCH), publish.load_folders(publish.FRONTIER)
+    if options.json:
+        print(json.dumps([asdict(trial) for trial in screening.trials([*searched, *frontier])], indent=1))
+    else:
+        shown = [(screening.search_table, searched), (screening.frontier_table, frontier)]
+        print("\n" + "\n\n".join(table(records).text() for table, records in shown if records))
     return 0
 
 

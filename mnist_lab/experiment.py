@@ -75,7 +75,7 @@ def assemble(recipe: AnyRecipe, data: Dataset, settings: Settings, seeds: Sequen
     average = WeightAverage(model, recipe.averaging) if recipe.averaging else None
     scored = model if average is None else average.model
     return Parts(
-        update=kind(model, optimizer, average, pick_precision(device)),
+        update=kind(model, optimizer, average, pick_precision(device), recipe.smoothing),
         train=train,
         scheduler=recipe.scheduler(optimizer, recipe.epochs * len(train)),
         scored=unstack(scored, networks) if many else [scored],

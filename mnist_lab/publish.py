@@ -8,11 +8,11 @@ from pathlib import Path
 
 import nbformat
 
+from mnist_lab import published_plots, search_plots
 from mnist_lab.atomic import replace_together
 from mnist_lab.benchmark import Benchmark, load_benchmark, save_benchmark
 from mnist_lab.executed import finalise
 from mnist_lab.plots import time_shares
-from mnist_lab.published_plots import save_figures
 from mnist_lab.readme import Tracked, render
 from mnist_lab.records import Record, in_order, is_publishable, load_records, save
 from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step
@@ -25,6 +25,7 @@ README = ROOT / "README.md"
 GPU = "gpu"  # a folder in RECORDS: runs on a GPU stand beside the study, not in it
 BENCHMARKS = NOTEBOOKS / "benchmarks"  # one file for each kind of device
 PUBLISHED = NOTEBOOKS / "published"  # a folder for each recipe of the published series
+SEARCH, FRONTIER = NOTEBOOKS / "search", NOTEBOOKS / "frontier"  # a folder for each candidate
 SEEDS, SPEED = "00_seeds.png", "00_speed.png"  # the figures that belong to no single step
 
 
@@ -126,14 +127,16 @@ def tracked(**other: Sequence) -> Tracked:
         "records": lambda: load_records(RECORDS),
         "benchmarks": load_benchmarks,
         "gpu_runs": load_gpu_runs,
-        "published": load_published,
+        "published": lambda: load_folders(PUBLISHED),
+        "searched": lambda: load_folders(SEARCH),
+        "frontier": lambda: load_folders(FRONTIER),
     }
     return Tracked(**({name: read() for name, read in readers.items() if name not in other} | other))
 
 
-def load_published() -> list[Record]:
-    """Read the tracked records of the published series."""
-    return in_order(record for folder in PUBLISHED.glob("*") for record in load_records(folder))
+def load_folders(parent: Path) -> list[Record]:
+    """Read the tracked records of every recipe that has a folder in ``parent``."""
+    return in_order(record for folder in parent.glob("*") for record in load_records(folder))
 
 
 def prepare(folder: Path, steps: list[Step]) -> dict[Path, Path]:
@@ -167,7 +170,8 @@ def prepare_overview(records: list[Record], folder: Path) -> dict[Path, Path]:
     draw_seeds(records, folder / SEEDS)
     kept = tracked(records=records)
     (folder / README.name).write_text(render(README.read_text(), kept))
-    figures = [SEEDS, *save_figures(kept.published, records, folder)]
+    figures = [SEEDS, *published_plots.save_figures(kept.published, records, folder)]
+    figures += search_plots.save_figures(kept.searched, kept.frontier, folder)
     return {IMAGES / name: folder / name for name in figures} | {README: folder / README.name}
 
 

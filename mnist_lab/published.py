@@ -50,6 +50,7 @@ class PublishedRecipe:
     scored_std: float = STD
     repair: str = ""  # a name in REPAIRS, for what was not published
     averaging: float = 0.0  # of the weights; none of the series does it
+    smoothing: float = 0.0  # of the labels; nor this
 
     @property
     def title(self) -> str:

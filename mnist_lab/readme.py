@@ -10,6 +10,7 @@ from mnist_lab.gpu_comparison import beside, same_kind
 from mnist_lab.records import Record
 from mnist_lab.reproduction import published_block, repairs_block
 from mnist_lab.results import summarise
+from mnist_lab.screening import frontier_block, search_block
 from mnist_lab.tables import mean_and_sd, overview
 from mnist_lab.uncertainty import wilson_interval
 
@@ -24,6 +25,8 @@ class Tracked:
     benchmarks: Sequence[Benchmark] = ()
     gpu_runs: Sequence[Record] = ()
     published: Sequence[Record] = ()  # of the published series
+    searched: Sequence[Record] = ()  # of step 3's recipe with one thing changed, on held-out images
+    frontier: Sequence[Record] = ()  # of step 3's recipe with fewer parameters or epochs
 
 
 def render(text: str, tracked: Tracked) -> str:
@@ -46,6 +49,8 @@ def make_blocks(tracked: Tracked) -> dict[str, str]:
     blocks["benchmark"] = benchmark_block(tracked.benchmarks)
     blocks["published"] = published_block(tracked.published, records)
     blocks["repairs"] = repairs_block(tracked.published)
+    blocks["search"] = search_block(tracked.searched)
+    blocks["frontier"] = frontier_block(tracked.frontier)
     for step, group in groupby(records, key=lambda record: record.step):
         own = list(group)
         blocks[f"step-{step}"] = "\n\n".join([step_line(own), *gpu_lines(own, tracked.gpu_runs)])

@@ -31,6 +31,7 @@ class AnyRecipe(Protocol):
     epochs: int
     batch_size: int
     averaging: float  # decay of the moving average of the weights; 0 is none
+    smoothing: float  # of the labels, while training; 0 is none
     title: str  # what figures and records call it; empty for our own, which the notebooks describe
     recordable: bool  # whether an update may be recorded as a CUDA graph: its numbers but the learning rate stay
 
@@ -47,6 +48,7 @@ class Recipe:
 
     title = ""
     recordable = True
+    smoothing = 0.0
 
     model: str  # a name in MODELS
     epochs: int

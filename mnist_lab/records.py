@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import re
 import statistics
 import types
 from collections.abc import Iterable
@@ -44,7 +45,8 @@ class Record:
 
     @property
     def step(self) -> int:
-        return int("".join(character for character in self.row if character.isdigit()))
+        """Its number; 0 for what is no step."""
+        return int(re.match(r"\d*", self.row)[0] or 0)
 
     @property
     def is_rung(self) -> bool:

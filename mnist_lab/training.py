@@ -94,16 +94,21 @@ class Tally:
         return [Metrics(loss.item() / seen, int(right) / seen) for loss, right in zip(*sums, strict=True)]
 
 
-def measure(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mean cross-entropy and the number of images read right, of each network: () or (N,)."""
-    losses = F.cross_entropy(logits.flatten(0, -2), labels.flatten(), reduction="none").view(labels.shape)
+def measure(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
+    """Return the mean cross-entropy and the number of images read right, of each network: () or (N,).
+
+    ``smoothing`` is the share of each label that counts as spread over all digits.
+    """
+    flat = logits.flatten(0, -2), labels.flatten()
+    losses = F.cross_entropy(*flat, reduction="none", label_smoothing=smoothing).view(labels.shape)
     return losses.mean(0), (logits.detach().argmax(-1) == labels).sum(0)
 
 
 class Update:
     """One update of the weights by one batch; returns its losses and images read right, as :func:`measure` does.
 
-    ``precision``, if given, is the type that the forward and backward pass compute in where that is safe.
+    ``precision``, if given, is the type that the forward and backward pass compute in where that is safe;
+    ``smoothing`` is the share of each label that is spread over all digits.
     """
 
     def __init__(
@@ -112,13 +117,15 @@ class Update:
         optimizer: Optimizer,
         average: WeightAverage | None = None,
         precision: torch.dtype | None = None,
+        smoothing: float = 0.0,
     ):
-        self.model, self.optimizer, self.average, self.precision = model, optimizer, average, precision
+        self.model, self.optimizer, self.average = model, optimizer, average
+        self.precision, self.smoothing = precision, smoothing
 
     def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         with torch.autocast(images.device.type, self.precision, enabled=self.precision is not None):
             logits = self.model(images)
-        losses, correct = measure(logits.float(), labels)
+        losses, correct = measure(logits.float(), labels, self.smoothing)
         self.optimizer.zero_grad()
         losses.sum().backward()  # networks of a stack share no weight: each gets its own gradient
         self.optimizer.step()

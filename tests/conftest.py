@@ -2,21 +2,22 @@
 
 import logging
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 os.environ["TQDM_DISABLE"] = "1"
 
 import pytest
 import torch
 
-from mnist_lab import data
+from mnist_lab import candidates, data, publish, runner, search, study
 from mnist_lab.benchmark import Benchmark
 from mnist_lab.data import Dataset, Split
-from mnist_lab.publish import RECORDS
 from mnist_lab.published import PublishedRecipe
 from mnist_lab.recipe import Recipe, Settings
-from mnist_lab.records import Record, load_record
+from mnist_lab.records import Record, load_record, load_records, save
 from mnist_lab.runtime import ROOT
 
 torch.set_num_threads(1)  # small batches gain nothing from more, and lose much on a busy machine
@@ -70,7 +71,7 @@ def settings() -> Settings:
 @pytest.fixture
 def published() -> Record:
     """The tracked record of step 3."""
-    return load_record(RECORDS / "step-3-seed-0.json")
+    return load_record(publish.RECORDS / "step-3-seed-0.json")
 
 
 @pytest.fixture
@@ -116,6 +117,83 @@ def seeds(published) -> Callable[..., list[Record]]:
         return made
 
     return make
+
+
+@pytest.fixture
+def tried(published):
+    """Makes records of a candidate that no training made: one per pair of loss and accuracy."""
+    step = candidates.search(search.step_3()), candidates.frontier(search.step_3())
+    by_name = {candidate.name: candidate for group in step for candidate in group}
+
+    def make(name: str, *scores: tuple[float, float], score_on: str = "held-out", parameters: int = 7306) -> list:
+        candidate, made = by_name[name], []
+        for seed, (loss, accuracy) in enumerate(scores):
+            history = [*published.history[:-1], published.history[-1] | {"test": {"loss": loss, "accuracy": accuracy}}]
+            settings = published.settings | {"seed": seed, "score_on": score_on}
+            made.append(
+                replace(
+                    published, row=name, change=candidate.change, recipe=asdict(candidate), history=history,
+                    settings=settings, model=published.model | {"trainable": parameters},
+                )
+            )  # fmt: skip
+        return made
+
+    return make
+
+
+@pytest.fixture
+def searched(tried) -> list[Record]:
+    """Records of some candidates of the search."""
+    return [
+        *tried("sgd", (0.0150, 0.995), (0.0152, 0.995), (0.0151, 0.995)),
+        *tried("cutout", (0.0130, 0.995), (0.0132, 0.996), (0.0125, 0.995)),
+        *tried("no-augmentation", (0.0200, 0.993), (0.0210, 0.993), (0.0205, 0.993)),
+        *tried("adamw", (0.0110, 0.996), (0.0111, 0.996), (0.0109, 0.997)),
+        *tried("relu", (0.0130, 0.995)),
+        *tried("step-3", (0.0128, 0.996), (0.0131, 0.995), (0.0127, 0.996)),
+    ]
+
+
+@pytest.fixture
+def on_frontier(tried) -> list[Record]:
+    """Records of some of the frontier, two seeds each."""
+    test = {"score_on": "test"}
+    return [
+        *tried("frontier-2k", (0.03, 0.9910), (0.03, 0.9920), parameters=1916, **test),
+        *tried("frontier-4k", (0.02, 0.9938), (0.02, 0.9943), parameters=3908, **test),
+        *tried("frontier-5-epochs", (0.02, 0.9939), (0.02, 0.9940), **test),
+        *tried("frontier-8-epochs", (0.02, 0.9941), (0.02, 0.9940), **test),
+        *tried("frontier-15-epochs", (0.02, 0.9950), (0.02, 0.9949), **test),
+    ]
+
+
+@pytest.fixture
+def no_training(tmp_path, monkeypatch) -> Path:
+    """A copy of what is tracked, but for series and candidates, in a folder; and studies that train nothing."""
+    shutil.copytree(publish.RECORDS, tmp_path / "records")
+    shutil.copytree(publish.IMAGES, tmp_path / "images")
+    shutil.copy(publish.README, tmp_path)
+    (tmp_path / "runs").mkdir()
+    places = {"RECORDS": "records", "IMAGES": "images", "README": "README.md"}
+    for name, place in (places | {"PUBLISHED": "series", "SEARCH": "search", "FRONTIER": "frontier"}).items():
+        monkeypatch.setattr(publish, name, tmp_path / place)
+    monkeypatch.setattr(runner, "RUNS", tmp_path / "runs")
+    like = load_records(publish.RECORDS)[0]
+
+    def conduct(plan, folder, parallel):
+        made = [
+            replace(
+                like, row=plan.row, change=plan.change, recipe=asdict(plan.recipe),
+                settings=asdict(plan.settings_of(seed)),
+            )
+            for seed in plan.seeds
+        ]  # fmt: skip
+        for record in made:
+            save(record, folder)
+        return made
+
+    monkeypatch.setattr(study, "conduct", conduct)
+    return tmp_path
 
 
 @pytest.fixture

@@ -10,7 +10,21 @@ import nbformat
 import pytest
 from PIL import Image
 
-from mnist_lab import cli, experiment, publish, published_plots, readme, reproduction, runner, series
+from mnist_lab import (
+    candidates,
+    cli,
+    data,
+    experiment,
+    publish,
+    published_plots,
+    readme,
+    reproduction,
+    runner,
+    screening,
+    search,
+    search_plots,
+    series,
+)  # fmt: skip
 from mnist_lab.cloud import flow
 from mnist_lab.published import AS_PUBLISHED, REPAIRED
 from mnist_lab.recipe import Recipe, Settings
@@ -19,7 +33,9 @@ from mnist_lab.runtime import ROOT
 
 README = (ROOT / "README.md").read_text()
 RECORDS = load_records(publish.RECORDS)
-PUBLISHED = publish.load_published()
+PUBLISHED = publish.load_folders(publish.PUBLISHED)
+SEARCHED, FRONTIER = publish.load_folders(publish.SEARCH), publish.load_folders(publish.FRONTIER)
+CANDIDATES = {found.row: found for make in (candidates.search, candidates.frontier) for found in make(search.step_3())}
 
 
 def test_the_readme_shows_the_records():
@@ -35,6 +51,8 @@ def test_every_picture_is_made_by_a_step():
     made = {name for step in runner.find_steps() for name in publish_files(step)}
     made |= {publish.SEEDS, publish.SPEED, flow.PICTURE.name}
     made |= set(reproduction.FIGURES if PUBLISHED else ())
+    made |= {screening.SEARCH_FIGURE} if SEARCHED else set()
+    made |= {screening.FRONTIER_FIGURE} if FRONTIER else set()
     assert {path.name for path in publish.IMAGES.iterdir()} == made
 
 
@@ -81,8 +99,7 @@ def first_and_last_seeds() -> list:
 def test_todays_code_starts_training_as_the_record_says(record, mnist):
     """Ten batches in which weights, order, augmentation, loss, optimizer and schedule all show."""
     settings = Settings(**{**record.settings, "device": "cpu"})
-    data = experiment.Dataset("MNIST", mnist.train, mnist.test)
-    found = experiment.measure_opening(Recipe(**record.recipe), data, settings, record.seed)
+    found = experiment.measure_opening(Recipe(**record.recipe), mnist, settings, record.seed)
     close = 1e-4 if record.environment["device_type"] == "cpu" else 1e-3
     assert found == pytest.approx(record.opening_loss, rel=close), "the code changed: ./run_all.sh"
 
@@ -98,6 +115,32 @@ def test_the_figures_of_the_series_are_drawn_from_their_records():
         assert drawn_from == published_plots.fingerprint(PUBLISHED, RECORDS), "out of date: mnist-lab reproduce"
 
 
+def test_the_figures_of_the_search_are_drawn_from_their_records():
+    for name, shown in ((screening.SEARCH_FIGURE, SEARCHED), (screening.FRONTIER_FIGURE, FRONTIER)):
+        if shown:
+            drawn_from = Image.open(publish.IMAGES / name).text["Description"]
+            assert drawn_from == search_plots.fingerprint(shown), "out of date: mnist-lab readme"
+
+
+def test_records_of_the_search_are_full_runs_of_todays_candidates():
+    for record in [*SEARCHED, *FRONTIER]:
+        candidate = CANDIDATES[record.row]
+        on = (60_000, 10_000, "test") if candidate.family == "frontier" else (50_000, 10_000, "held-out")
+        assert record.images == ("MNIST", *on)
+        assert record.recipe == asdict(candidate), "the step or the candidate changed: mnist-lab search"
+        assert (search.folder_of(candidate) / record.file_name).is_file()
+
+
+@pytest.mark.parametrize("row", dict.fromkeys(record.row for record in [*SEARCHED, *FRONTIER]))
+def test_todays_code_starts_training_as_the_records_of_the_search_say(row, mnist):
+    record = next(record for record in [*SEARCHED, *FRONTIER] if record.row == row)
+    settings = Settings(**{**record.settings, "device": "cpu"})
+    train, test = data.hold_out(mnist.train, experiment.HELD_OUT)
+    images = mnist if record.settings["score_on"] == "test" else experiment.Dataset("MNIST", train, test)
+    found = experiment.measure_opening(CANDIDATES[row], images, settings, record.seed)
+    assert found == pytest.approx(record.opening_loss, rel=1e-3), "the code changed: mnist-lab search"
+
+
 def test_records_of_the_series_are_full_runs_of_todays_recipes():
     recipes = {recipe.row: recipe for recipe in [*AS_PUBLISHED, *REPAIRED]}
     for record in PUBLISHED:
@@ -111,8 +154,7 @@ def test_todays_code_starts_training_as_the_records_of_the_series_say(row, mnist
     record = next(record for record in PUBLISHED if record.row == row)
     recipe = next(recipe for recipe in [*AS_PUBLISHED, *REPAIRED] if recipe.row == row)
     settings = Settings(**{**record.settings, "device": "cpu"})
-    data = experiment.Dataset("MNIST", mnist.train, mnist.test)
-    found = experiment.measure_opening(recipe, data, settings, record.seed)
+    found = experiment.measure_opening(recipe, mnist, settings, record.seed)
     assert found == pytest.approx(record.opening_loss, rel=1e-3), "the code changed: mnist-lab reproduce"
 
 

@@ -24,6 +24,10 @@ prose 2
 <!-- published:end -->
 <!-- repairs:begin (written by a command) -->
 <!-- repairs:end -->
+<!-- search:begin (written by a command) -->
+<!-- search:end -->
+<!-- frontier:begin (written by a command) -->
+<!-- frontier:end -->
 <!-- step-3:begin (written by a command) -->
 <!-- step-3:end -->
 """

@@ -1,0 +1,159 @@
+"""What the search and the frontier found: tables from their records."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mnist_lab.candidates import FAMILIES
+from mnist_lab.records import Record
+from mnist_lab.results import TARGET
+from mnist_lab.tables import UNKNOWN, Table
+from mnist_lab.uncertainty import Difference, Interval, mean_interval, welch
+
+BASE = "step-3"  # the row that every other candidate is held against
+SEARCH_FIGURE, FRONTIER_FIGURE = "00_search.png", "00_frontier.png"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """All seeds of one candidate, by their last epoch; accuracies in [0, 1]."""
+
+    name: str
+    family: str
+    change: str
+    parameters: int
+    epochs: int
+    seeds: int
+    mean: float  # accuracy
+    sd: float | None  # None with one seed, like the interval
+    interval: Interval | None  # 95 % t-interval of the mean
+    loss: float  # mean cross-entropy on the scored images, which tells candidates apart better than accuracy
+    gain: Difference | None  # in loss, against step 3: less than 0 is better; None of step 3, or without a spread
+    seconds_per_epoch: float  # median
+
+
+def trials(records: Sequence[Record]) -> list[Trial]:
+    """Reduce the seeds of every candidate; families together, and in each the lowest loss first."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record.row, []).append(record)
+    base = losses(groups.get(BASE, []))
+    found = [_trial(group, base) for group in groups.values()]
+    return sorted(found, key=lambda trial: (FAMILIES.index(trial.family), trial.loss))
+
+
+def losses(records: Sequence[Record]) -> list[float]:
+    """Return the last epoch's loss of each record."""
+    return [record.loss for record in records]
+
+
+def _trial(group: list[Record], base: list[float]) -> Trial:
+    first, accuracies = group[0], [record.accuracy for record in group]
+    comparable = base and first.row != BASE and first.settings["score_on"] == "held-out"
+    return Trial(
+        name=first.row,
+        family=first.recipe["family"],
+        change=first.recipe["change"],
+        parameters=first.model["trainable"],
+        epochs=first.recipe["epochs"],
+        seeds=len(group),
+        mean=statistics.fmean(accuracies),
+        sd=statistics.stdev(accuracies) if len(group) > 1 else None,
+        interval=mean_interval(accuracies),
+        loss=statistics.fmean(losses(group)),
+        gain=welch(base, losses(group)) if comparable else None,
+        seconds_per_epoch=statistics.median(record.seconds_per_epoch for record in group),
+    )
+
+
+def verdict(trial: Trial) -> str:
+    """Say whether a candidate's loss differs from step 3's by more than the luck of seeds."""
+    if trial.name == BASE:
+        return "the step"
+    if trial.gain is None:
+        return "not known: too few seeds"
+    if not trial.gain.is_clear:
+        return "no difference"
+    return "better" if trial.gain.mean < 0 else "worse"
+
+
+def search_table(records: Sequence[Record]) -> Table:
+    """Return what each change of step 3 does on held-out images."""
+    headers = ("what", "changed to", "parameters", "seeds", "accuracy, %", "loss", "against step 3", "95 % interval")
+    headers += ("verdict", "s/epoch")
+    rows = []
+    for trial in trials(records):
+        gain, interval = UNKNOWN, UNKNOWN
+        if trial.gain is not None:
+            gain = f"{trial.gain.mean:+.4f}"
+            interval = f"{trial.gain.interval[0]:+.4f} – {trial.gain.interval[1]:+.4f}"
+        spread = "" if trial.sd is None else f" ± {100 * trial.sd:.2f}"
+        rows.append(
+            (
+                trial.family,
+                trial.change,
+                f"{trial.parameters:,}",
+                str(trial.seeds),
+                f"{100 * trial.mean:.2f}{spread}",
+                f"{trial.loss:.4f}",
+                gain,
+                interval,
+                verdict(trial),
+                f"{trial.seconds_per_epoch:.1f}",
+            )
+        )
+    note = (
+        "Last of 15 epochs on 50,000 training images, scored on the 10,000 held out; mean ± standard deviation over "
+        "seeds. Against step 3: the difference in loss with Welch's interval, less is better. With so many lines, one "
+        "in twenty differs by chance. Seconds as they were, whatever else the machine did."
+    )
+    return Table(headers, rows, note)
+
+
+def frontier_table(records: Sequence[Record]) -> Table:
+    """Return accuracy against parameters and epochs, with the cheapest of each on target in the note."""
+    headers = ("step 3 with", "parameters", "epochs", "seeds", "accuracy, %", "95 % interval of the mean", "s/epoch")
+    found = sorted(trials(records), key=lambda trial: (trial.epochs, trial.parameters))
+    rows = [
+        (
+            trial.change,
+            f"{trial.parameters:,}",
+            str(trial.epochs),
+            str(trial.seeds),
+            f"{100 * trial.mean:.3f}" + ("" if trial.sd is None else f" ± {100 * trial.sd:.3f}"),
+            UNKNOWN if trial.interval is None else f"{100 * trial.interval[0]:.3f} – {100 * trial.interval[1]:.3f}",
+            f"{trial.seconds_per_epoch:.1f}",
+        )
+        for trial in found
+    ]
+    return Table(headers, rows, f"Last epoch, on the test images. {cheapest(found)}")
+
+
+def cheapest(found: Sequence[Trial]) -> str:
+    """Say which is the smallest network, and which the fewest epochs, whose mean accuracy is on target."""
+    longest = max(trial.epochs for trial in found)
+    goal = f"{100 * TARGET:.2f} %"
+    small = [trial for trial in found if trial.epochs == longest and trial.mean >= TARGET]
+    largest = max(trial.parameters for trial in found)
+    short = [trial for trial in found if trial.parameters == largest and trial.mean >= TARGET]
+    said = [f"No network here has a mean of at least {goal}."]
+    if small:
+        smallest = min(small, key=lambda trial: trial.parameters)
+        said = [f"The smallest network with a mean of at least {goal} has {smallest.parameters:,} parameters."]
+    if short:
+        said.append(f"The fewest epochs are {min(trial.epochs for trial in short)}.")
+    return " ".join(said)
+
+
+def search_block(records: Sequence[Record]) -> str:
+    """Return README's table and figure of the search; a sentence if there is no record yet."""
+    if not records:
+        return "Not trained yet: `mnist-lab search`."
+    return f"{search_table(records).markdown()}\n\n![What else step 3 could have been](images/{SEARCH_FIGURE})"
+
+
+def frontier_block(records: Sequence[Record]) -> str:
+    """Return README's table and figure of the frontier; a sentence if there is no record yet."""
+    if not records:
+        return "Not trained yet: `mnist-lab search frontier`."
+    return f"{frontier_table(records).markdown()}\n\n![Parameters and epochs](images/{FRONTIER_FIGURE})"

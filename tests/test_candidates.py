@@ -1,0 +1,80 @@
+import json
+from dataclasses import asdict, fields, replace
+
+import pytest
+import torch
+from torch import nn
+
+from mnist_lab import candidates, experiment, runner
+from mnist_lab.candidates import FAMILIES, NETWORKS
+from mnist_lab.data import Dataset
+from mnist_lab.models import PARAMETER_BUDGET, CompactNet, build, count_parameters, leaves
+from mnist_lab.recipe import Recipe, read_parameters
+from mnist_lab.summary import facts
+
+STEP, _ = read_parameters(runner.find_steps()[-1].defaults())
+SEARCH, FRONTIER = candidates.search(STEP), candidates.frontier(STEP)
+EVERY = [*SEARCH, *FRONTIER]
+
+
+def own(recipe) -> dict:
+    return {field.name: getattr(recipe, field.name) for field in fields(Recipe)}
+
+
+def test_the_first_is_the_step_itself(digits, settings):
+    first = SEARCH[0]
+    assert own(first) == asdict(STEP) and first.row == "step-3"
+    data = Dataset(digits.name, digits.train.first(1500), digits.test)
+    openings = [experiment.measure_opening(recipe, data, settings, 0) for recipe in (STEP, first)]
+    assert openings[0] == openings[1]
+
+
+def test_every_other_differs_from_the_step_and_from_each_other():
+    assert len({candidate.name for candidate in EVERY}) == len(EVERY)
+    assert set(FAMILIES) == {candidate.family for candidate in EVERY}
+    described = [
+        json.dumps(asdict(replace(candidate, family="", name="", change=""))) for candidate in [*SEARCH, *FRONTIER[:-1]]
+    ]
+    assert len(set(described)) == len(described)
+    assert asdict(replace(FRONTIER[-1], family="", name="", change="")) == asdict(
+        replace(SEARCH[0], family="", name="", change="")
+    )
+
+
+def test_every_network_is_tried_and_within_the_budget():
+    assert {candidate.network_name for candidate in EVERY} == {"", *NETWORKS}
+    for name, network in NETWORKS.items():
+        counts = facts(network())
+        assert counts.trainable < PARAMETER_BUDGET and counts.deployed < PARAMETER_BUDGET, name
+    small = [count_parameters(NETWORKS[size]()) for size in candidates.SIZES]
+    assert [round(count, -3) for count in small] == [1000, 2000, 4000, 6000]
+
+
+def test_an_edited_network_is_the_step_s_but_for_the_edit():
+    step = [type(layer).__name__ for layer in leaves(build("CompactNet"))]
+    assert [type(layer).__name__ for layer in leaves(NETWORKS["ReLU"]())] == [
+        "ReLU" if name == "SiLU" else name for name in step
+    ]
+    scaled = [layer for layer in leaves(NETWORKS["scaled norms"]()) if isinstance(layer, nn.BatchNorm2d)]
+    assert len(scaled) == 5 and all(layer.weight is not None for layer in scaled)
+    assert [type(layer).__name__ for layer in leaves(NETWORKS["dropout"]())].count("Dropout") == 4
+    assert count_parameters(candidates.compact(16, 32, 40, 48)) == count_parameters(CompactNet())
+
+
+@pytest.mark.parametrize("candidate", EVERY, ids=lambda candidate: candidate.name)
+def test_a_candidate_is_plain_data_and_trains(candidate, digits, settings, capsys):
+    assert json.loads(json.dumps(asdict(candidate))) == asdict(candidate)
+    few = replace(candidate, epochs=2, batch_size=32, warmup=0.2)
+    data = Dataset(digits.name, digits.train.first(320), digits.test)
+    run = experiment.train(few, data, settings)
+    assert run.history[-1].train.loss < run.opening_loss + 0.05
+    assert experiment.subject(few, data) == f"{digits.name}, {candidate.change}"
+
+
+def test_biases_do_not_decay():
+    adamw = next(candidate for candidate in SEARCH if candidate.method == "AdamW")
+    optimizer = adamw.optimizer(adamw.network().parameters(), torch.device("cpu"))
+    decays = {
+        parameter.dim() > 1: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]
+    }
+    assert decays == {True: 0.1, False: 0.0}

@@ -1,0 +1,33 @@
+from PIL import Image
+
+from mnist_lab import screening, search_plots
+
+
+def test_every_change_has_its_interval(searched, tmp_path):
+    figure = search_plots.changes(screening.trials(searched), "title (MNIST)")
+    figure.savefig(tmp_path / "figure.png")
+    (axis,) = figure.axes
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    assert labels[:2] == ["images: and a black square of 6 pixels", "images: no distortion"] and len(labels) == 4
+    trial = next(trial for trial in screening.trials(searched) if trial.name == "cutout")
+    assert list(axis.lines[0].get_xdata()) == list(trial.gain.interval)
+    assert list(axis.lines[1].get_xdata()) == [trial.gain.mean]
+
+
+def test_the_frontier_has_a_panel_for_each_cost(on_frontier, tmp_path):
+    figure = search_plots.frontier(screening.trials(on_frontier), on_frontier, "title (MNIST)")
+    figure.savefig(tmp_path / "figure.png")
+    means = [next(line for line in axis.lines if line.get_linestyle() == "-" and line.get_marker() == "o")
+             for axis in figure.axes]  # fmt: skip
+    assert list(means[0].get_xdata()) == [1916, 3908, 7306]
+    assert list(means[1].get_xdata()) == [5, 8, 15]
+
+
+def test_figures_carry_the_fingerprint_of_their_records(searched, on_frontier, tmp_path):
+    names = search_plots.save_figures(searched, on_frontier, tmp_path)
+    assert names == [screening.SEARCH_FIGURE, screening.FRONTIER_FIGURE]
+    for name, shown in zip(names, (searched, on_frontier), strict=True):
+        assert Image.open(tmp_path / name).text["Description"] == search_plots.fingerprint(shown)
+    assert search_plots.fingerprint(searched[1:]) != search_plots.fingerprint(searched)
+    base = [record for record in searched if record.row == screening.BASE]
+    assert search_plots.save_figures(base, [], tmp_path) == []

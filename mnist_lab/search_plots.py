@@ -38,7 +38,7 @@ def changes(found: Sequence[Trial], title: str) -> Figure:
     axis.set(title=title, xlabel="held-out loss against step 3's (less is better), with its 95 % interval")
     for name, colour in SHADES.items():
         axis.plot([], [], "o-", color=colour, label=name)
-    axis.legend(frameon=False, fontsize=9, loc="lower right")
+    figure.legend(frameon=False, fontsize=9, loc="outside lower right", ncols=len(SHADES))
     tidy(axis)
     return figure
 
@@ -60,15 +60,18 @@ def frontier(found: Sequence[Trial], records: Sequence[Record], title: str) -> F
 
 def _curve(axis: Axes, places: Sequence[int], found: Sequence[Trial], records: Sequence[Record]) -> None:
     """Draw the means with their intervals over ``places``, and each seed as a dot."""
+    beside = 0.02 * (max(places) - min(places))
     for place, trial in zip(places, found, strict=True):
         seeds = [100 * record.accuracy for record in records if record.row == trial.name]
-        axis.plot([place] * len(seeds), seeds, "o", color=COLOURS[0], alpha=0.3, markersize=4, markeredgewidth=0)
+        axis.plot(
+            [place - beside] * len(seeds), seeds, "o", color=COLOURS[0], alpha=0.3, markersize=4, markeredgewidth=0
+        )
         if trial.interval is not None:
             axis.plot([place, place], [100 * end for end in trial.interval], color=COLOURS[0], linewidth=2)
     axis.plot(places, [100 * trial.mean for trial in found], "o-", color=COLOURS[0], markersize=5, linewidth=1)
     axis.axhline(100 * TARGET, color=TARGET_COLOUR, linestyle=":", linewidth=1)
-    axis.annotate(f"{100 * TARGET:.1f} %", (1, 100 * TARGET), xycoords=("axes fraction", "data"), ha="right",
-                  va="bottom", fontsize=8, color=TARGET_COLOUR)  # fmt: skip
+    axis.annotate(f"{100 * TARGET:.1f} %", (0.01, 100 * TARGET), xycoords=("axes fraction", "data"), va="bottom",
+                  fontsize=8, color=TARGET_COLOUR)  # fmt: skip
     tidy(axis)
 
 

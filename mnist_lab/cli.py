@@ -4,12 +4,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from mnist_lab import commands, runner, search, series, study
+from mnist_lab import commands, runner, study
 from mnist_lab.cloud.commands import add_parser
 from mnist_lab.cloud.errors import CloudError
 from mnist_lab.data import DataCorrupt, DataNotFound
+from mnist_lab.published import reproduction
 from mnist_lab.recipe import ParameterError
 from mnist_lab.records import RecordError
+from mnist_lab.search import screening
 
 EXPECTED = (
     runner.RunError,
@@ -78,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("names", nargs="*", metavar="STEP", help="A (a series), A1 (a step), repairs (all steps)")
     again.add_argument(
         "--seeds", type=positive, metavar="N",
-        help=f"how many ({series.SEEDS}, and {series.LAST_STEP_SEEDS} of each third step)",
+        help=f"how many ({reproduction.SEEDS}, and {reproduction.LAST_STEP_SEEDS} of each third step)",
     )  # fmt: skip
     again.add_argument("--json", action="store_true", help="train nothing; print the tracked results for scripts")
     again.set_defaults(command=commands.reproduce)
@@ -96,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
         "--seeds",
         type=positive,
         metavar="N",
-        help=f"how many ({search.SEEDS}; {search.FRONTIER_SEEDS} of the frontier)",
+        help=f"how many ({screening.SEEDS}; {screening.FRONTIER_SEEDS} of the frontier)",
     )
     tries.add_argument("--json", action="store_true", help="train nothing; print the tracked results for scripts")
     tries.set_defaults(command=commands.try_candidates)

@@ -6,25 +6,16 @@ import os
 from dataclasses import asdict, fields
 from pathlib import Path
 
-from mnist_lab import (
-    benchmark,
-    publish,
-    readme,
-    reproduction,
-    results,
-    runner,
-    screening,
-    search,
-    series,
-    study,
-    tables,
-    workbook,
-)  # fmt: skip
+from mnist_lab import benchmark, publish, readme, results, runner, study, tables, workbook
 from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build, origin
+from mnist_lab.published import reproduction
+from mnist_lab.published import tables as published_tables
 from mnist_lab.recipe import Recipe, read_parameters
 from mnist_lab.records import is_publishable, load_records
 from mnist_lab.runtime import pick_device
+from mnist_lab.search import screening
+from mnist_lab.search import tables as search_tables
 from mnist_lab.summary import facts
 
 
@@ -85,7 +76,7 @@ def run_study(options: argparse.Namespace) -> int:
 
 def reproduce(options: argparse.Namespace) -> int:
     """Train the chosen steps of the published series and print them beside what is claimed."""
-    chosen = series.choose(options.names)
+    chosen = reproduction.choose(options.names)
     if not options.json:
         if options.device == "cuda":
             check_cuda()
@@ -93,21 +84,21 @@ def reproduce(options: argparse.Namespace) -> int:
             raise runner.RunError("to reproduce the published series needs MNIST")
         with runner.only_run(runner.RUNS):
             for recipe in chosen:
-                seeds = options.seeds or series.default_seeds(recipe)
-                series.reproduce(recipe, seeds, options.device or "auto", options.parallel)
+                seeds = options.seeds or reproduction.default_seeds(recipe)
+                reproduction.reproduce(recipe, seeds, options.device or "auto", options.parallel)
     published = publish.load_folders(publish.PUBLISHED)
-    found = reproduction.reproductions(published, load_records(publish.RECORDS))
+    found = published_tables.reproductions(published, load_records(publish.RECORDS))
     if options.json:
         print(json.dumps([asdict(one) for one in found], indent=1))
     else:
-        both = (reproduction.reproductions_table(found, published), reproduction.repairs_table(published))
+        both = (published_tables.reproductions_table(found, published), published_tables.repairs_table(published))
         print("\n" + "\n\n".join(table.text() for table in both if table.rows))
     return 0
 
 
 def try_candidates(options: argparse.Namespace) -> int:
     """Train the chosen candidates and print what they do, of the search and of the frontier."""
-    chosen = search.choose(options.names)
+    chosen = screening.choose(options.names)
     if not options.json:
         if options.device == "cuda":
             check_cuda()
@@ -115,13 +106,13 @@ def try_candidates(options: argparse.Namespace) -> int:
             raise runner.RunError("a search needs MNIST")
         with runner.only_run(runner.RUNS):
             for candidate in chosen:
-                seeds = options.seeds or search.default_seeds(candidate)
-                search.train(candidate, seeds, options.device or "auto", options.parallel)
+                seeds = options.seeds or screening.default_seeds(candidate)
+                screening.train(candidate, seeds, options.device or "auto", options.parallel)
     searched, frontier = publish.load_folders(publish.SEARCH), publish.load_folders(publish.FRONTIER)
     if options.json:
-        print(json.dumps([asdict(trial) for trial in screening.trials([*searched, *frontier])], indent=1))
+        print(json.dumps([asdict(trial) for trial in search_tables.trials([*searched, *frontier])], indent=1))
     else:
-        shown = [(screening.search_table, searched), (screening.frontier_table, frontier)]
+        shown = [(search_tables.search_table, searched), (search_tables.frontier_table, frontier)]
         print("\n" + "\n\n".join(table(records).text() for table, records in shown if records))
     return 0
 

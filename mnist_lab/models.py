@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mnist_lab import series_a, series_b, series_c, series_d, series_e
+from mnist_lab.published import series_a, series_b, series_c, series_d, series_e
 
 PARAMETER_BUDGET = 8000  # a network of our own has fewer, trainable and deployed
 

@@ -3,20 +3,22 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 
-from mnist_lab import published_plots, search_plots
 from mnist_lab.atomic import replace_together
 from mnist_lab.benchmark import Benchmark, load_benchmark, save_benchmark
 from mnist_lab.executed import finalise
 from mnist_lab.plots import time_shares
+from mnist_lab.published import plots as published_plots
 from mnist_lab.readme import Tracked, render
 from mnist_lab.records import Record, in_order, is_publishable, load_records, save
 from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step
 from mnist_lab.runtime import ROOT
+from mnist_lab.search import plots as search_plots
 from mnist_lab.study_plots import all_seeds
 
 RECORDS = NOTEBOOKS / "records"
@@ -69,13 +71,10 @@ def publish_study(records: list[Record]) -> list[Path]:
     """
     tracked = {record.file_name: record for record in load_records(RECORDS)}
     new = {record.file_name: record for record in records if record.file_name not in tracked}
-    try:
-        with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
-            sources = {RECORDS / name: save(record, Path(scratch)) for name, record in new.items()}
-            sources |= prepare_overview(in_order([*tracked.values(), *new.values()]), Path(scratch))
-            replace_together(sources)
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
+    with scratch_folder() as scratch:
+        sources = {RECORDS / name: save(record, scratch) for name, record in new.items()}
+        sources |= prepare_overview(in_order([*tracked.values(), *new.values()]), scratch)
+        replace_together(sources)
     return list(sources)
 
 
@@ -84,15 +83,12 @@ def publish_gpu_run(records: list[Record]) -> list[Path]:
 
     Returns the files replaced; raises RunError.
     """
-    try:
-        with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
-            sources = {RECORDS / GPU / record.file_name: save(record, Path(scratch)) for record in records}
-            runs = {run.file_name: run for run in [*load_gpu_runs(), *records]}
-            sources[README] = Path(scratch) / README.name
-            sources[README].write_text(render(README.read_text(), tracked(gpu_runs=in_order(runs.values()))))
-            replace_together(sources)
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
+    with scratch_folder() as scratch:
+        sources = {RECORDS / GPU / record.file_name: save(record, scratch) for record in records}
+        runs = {run.file_name: run for run in [*load_gpu_runs(), *records]}
+        sources[README] = scratch / README.name
+        sources[README].write_text(render(README.read_text(), tracked(gpu_runs=in_order(runs.values()))))
+        replace_together(sources)
     return list(sources)
 
 
@@ -101,19 +97,36 @@ def load_gpu_runs() -> list[Record]:
     return load_records(RECORDS / GPU)
 
 
+def write_overview() -> None:
+    """Write README's generated blocks and the figures that span the steps anew, from the tracked records.
+
+    Raises RunError, with everything as it was.
+    """
+    with scratch_folder() as scratch:
+        replace_together(prepare_overview(load_records(RECORDS), scratch))
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a folder to write new files in before they replace tracked ones. Raises RunError where that fails."""
+    try:
+        RUNS.mkdir(exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
+            yield Path(scratch)
+    except (OSError, ValueError) as error:
+        raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
+
+
 def publish_benchmark(found: Benchmark) -> None:
     """Track a benchmark, and write its figure and README anew. Raises RunError."""
     device = found.environment["device_type"]
-    try:
-        with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
-            path, picture, text = (Path(scratch) / name for name in (f"{device}.json", SPEED, README.name))
-            save_benchmark(found, path)
-            time_shares(found.shares, "Where the time of a training epoch goes (one CPU thread)").savefig(picture)
-            others = [other for other in load_benchmarks() if other.environment["device_type"] != device]
-            text.write_text(render(README.read_text(), tracked(benchmarks=[*others, found])))
-            replace_together({BENCHMARKS / path.name: path, IMAGES / SPEED: picture, README: text})
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error
+    with scratch_folder() as scratch:
+        path, picture, text = (scratch / name for name in (f"{device}.json", SPEED, README.name))
+        save_benchmark(found, path)
+        time_shares(found.shares, "Where the time of a training epoch goes (one CPU thread)").savefig(picture)
+        others = [other for other in load_benchmarks() if other.environment["device_type"] != device]
+        text.write_text(render(README.read_text(), tracked(benchmarks=[*others, found])))
+        replace_together({BENCHMARKS / path.name: path, IMAGES / SPEED: picture, README: text})
 
 
 def load_benchmarks() -> list[Benchmark]:
@@ -200,13 +213,3 @@ def seeds_fingerprint(records: list[Record]) -> str:
     """Return the SHA-256 of what the figure of all seeds shows of ``records``."""
     shown = [[record.row, record.change, record.seed, record.history] for record in records]
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
-
-
-def write_overview() -> None:
-    """Write README's generated blocks and figure anew from the tracked records, as after a change of their layout."""
-    try:
-        RUNS.mkdir(exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=RUNS) as scratch:
-            replace_together(prepare_overview(load_records(RECORDS), Path(scratch)))
-    except (OSError, ValueError) as error:
-        raise RunError(f"cannot write {README}: {error}") from error

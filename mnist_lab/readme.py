@@ -7,10 +7,10 @@ from itertools import groupby
 
 from mnist_lab.benchmark import EPOCH, MANY, Benchmark
 from mnist_lab.gpu_comparison import beside, same_kind
+from mnist_lab.published.tables import published_block, repairs_block
 from mnist_lab.records import Record
-from mnist_lab.reproduction import published_block, repairs_block
 from mnist_lab.results import summarise
-from mnist_lab.screening import frontier_block, search_block
+from mnist_lab.search.tables import frontier_block, search_block
 from mnist_lab.tables import mean_and_sd, overview
 from mnist_lab.uncertainty import wilson_interval
 

@@ -15,7 +15,7 @@ from mnist_lab.augment import ENGINES, Policy
 from mnist_lab.batches import Augment, OrderedBatches
 from mnist_lab.data import Split
 from mnist_lab.models import MODELS, build
-from mnist_lab.published import RECIPES
+from mnist_lab.published.recipes import RECIPES
 
 SCHEDULES = ("constant", "one-cycle")
 

@@ -33,7 +33,7 @@ class Record:
     data: str  # its full name, "MNIST" or "digits sample, not MNIST"
     train_images: int
     scored_images: int
-    recipe: dict  # see recipe.Recipe and published.PublishedRecipe
+    recipe: dict  # see recipe.Recipe and published.recipes.PublishedRecipe
     settings: dict  # see recipe.Settings
     model: dict  # see summary.Facts
     history: list[dict]  # see training.Epoch

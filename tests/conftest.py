@@ -12,13 +12,14 @@ os.environ["TQDM_DISABLE"] = "1"
 import pytest
 import torch
 
-from mnist_lab import candidates, data, publish, runner, search, study
+from mnist_lab import data, publish, runner, study
 from mnist_lab.benchmark import Benchmark
 from mnist_lab.data import Dataset, Split
-from mnist_lab.published import PublishedRecipe
+from mnist_lab.published.recipes import PublishedRecipe
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.records import Record, load_record, load_records, save
 from mnist_lab.runtime import ROOT
+from mnist_lab.search import candidates, screening
 
 torch.set_num_threads(1)  # small batches gain nothing from more, and lose much on a busy machine
 
@@ -122,7 +123,7 @@ def seeds(published) -> Callable[..., list[Record]]:
 @pytest.fixture
 def tried(published):
     """Makes records of a candidate that no training made: one per pair of loss and accuracy."""
-    step = candidates.search(search.step_3()), candidates.frontier(search.step_3())
+    step = candidates.search(screening.step_3()), candidates.frontier(screening.step_3())
     by_name = {candidate.name: candidate for group in step for candidate in group}
 
     def make(name: str, *scores: tuple[float, float], score_on: str = "held-out", parameters: int = 7306) -> list:

@@ -10,32 +10,26 @@ import nbformat
 import pytest
 from PIL import Image
 
-from mnist_lab import (
-    candidates,
-    cli,
-    data,
-    experiment,
-    publish,
-    published_plots,
-    readme,
-    reproduction,
-    runner,
-    screening,
-    search,
-    search_plots,
-    series,
-)  # fmt: skip
+from mnist_lab import cli, data, experiment, publish, readme, runner
 from mnist_lab.cloud import flow
-from mnist_lab.published import AS_PUBLISHED, REPAIRED
+from mnist_lab.published import plots as published_plots
+from mnist_lab.published import reproduction
+from mnist_lab.published import tables as published_tables
+from mnist_lab.published.recipes import AS_PUBLISHED, REPAIRED
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.records import is_publishable, load_records
 from mnist_lab.runtime import ROOT
+from mnist_lab.search import candidates, screening
+from mnist_lab.search import plots as search_plots
+from mnist_lab.search import tables as search_tables
 
 README = (ROOT / "README.md").read_text()
 RECORDS = load_records(publish.RECORDS)
 PUBLISHED = publish.load_folders(publish.PUBLISHED)
 SEARCHED, FRONTIER = publish.load_folders(publish.SEARCH), publish.load_folders(publish.FRONTIER)
-CANDIDATES = {found.row: found for make in (candidates.search, candidates.frontier) for found in make(search.step_3())}
+CANDIDATES = {
+    found.row: found for make in (candidates.search, candidates.frontier) for found in make(screening.step_3())
+}
 
 
 def test_the_readme_shows_the_records():
@@ -50,9 +44,9 @@ def test_links_and_pictures_exist():
 def test_every_picture_is_made_by_a_step():
     made = {name for step in runner.find_steps() for name in publish_files(step)}
     made |= {publish.SEEDS, publish.SPEED, flow.PICTURE.name}
-    made |= set(reproduction.FIGURES if PUBLISHED else ())
-    made |= {screening.SEARCH_FIGURE} if SEARCHED else set()
-    made |= {screening.FRONTIER_FIGURE} if FRONTIER else set()
+    made |= set(published_tables.FIGURES if PUBLISHED else ())
+    made |= {search_tables.SEARCH_FIGURE} if SEARCHED else set()
+    made |= {search_tables.FRONTIER_FIGURE} if FRONTIER else set()
     assert {path.name for path in publish.IMAGES.iterdir()} == made
 
 
@@ -110,13 +104,13 @@ def test_the_figure_of_all_seeds_is_drawn_from_the_records():
 
 
 def test_the_figures_of_the_series_are_drawn_from_their_records():
-    for name in reproduction.FIGURES if PUBLISHED else ():
+    for name in published_tables.FIGURES if PUBLISHED else ():
         drawn_from = Image.open(publish.IMAGES / name).text["Description"]
         assert drawn_from == published_plots.fingerprint(PUBLISHED, RECORDS), "out of date: mnist-lab reproduce"
 
 
 def test_the_figures_of_the_search_are_drawn_from_their_records():
-    for name, shown in ((screening.SEARCH_FIGURE, SEARCHED), (screening.FRONTIER_FIGURE, FRONTIER)):
+    for name, shown in ((search_tables.SEARCH_FIGURE, SEARCHED), (search_tables.FRONTIER_FIGURE, FRONTIER)):
         if shown:
             drawn_from = Image.open(publish.IMAGES / name).text["Description"]
             assert drawn_from == search_plots.fingerprint(shown), "out of date: mnist-lab readme"
@@ -128,7 +122,7 @@ def test_records_of_the_search_are_full_runs_of_todays_candidates():
         on = (60_000, 10_000, "test") if candidate.family == "frontier" else (50_000, 10_000, "held-out")
         assert record.images == ("MNIST", *on)
         assert record.recipe == asdict(candidate), "the step or the candidate changed: mnist-lab search"
-        assert (search.folder_of(candidate) / record.file_name).is_file()
+        assert (screening.folder_of(candidate) / record.file_name).is_file()
 
 
 @pytest.mark.parametrize("row", dict.fromkeys(record.row for record in [*SEARCHED, *FRONTIER]))
@@ -146,7 +140,7 @@ def test_records_of_the_series_are_full_runs_of_todays_recipes():
     for record in PUBLISHED:
         recipe = recipes[record.row]
         assert is_publishable(record) and record.recipe == asdict(recipe)
-        assert (series.folder_of(recipe) / record.file_name).is_file()
+        assert (reproduction.folder_of(recipe) / record.file_name).is_file()
 
 
 @pytest.mark.parametrize("row", dict.fromkeys(record.row for record in PUBLISHED))

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from mnist_lab import executed, publish, runner, tables
-from mnist_lab.published import RECIPES
+from mnist_lab.published.recipes import RECIPES
 from mnist_lab.recipe import ParameterError, read_parameters
 from mnist_lab.records import load_records
 from mnist_lab.runtime import ROOT

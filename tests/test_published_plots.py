@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 from PIL import Image
 
-from mnist_lab import published_plots
-from mnist_lab.claims import CLAIMS
-from mnist_lab.published import RECIPES
-from mnist_lab.reproduction import FIGURES
+from mnist_lab.published import plots as published_plots
+from mnist_lab.published.claims import CLAIMS
+from mnist_lab.published.recipes import RECIPES
+from mnist_lab.published.tables import FIGURES
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from mnist_lab import readme
-from mnist_lab.published import RECIPES
+from mnist_lab.published.recipes import RECIPES
 from mnist_lab.readme import Tracked
 
 TEXT = """# title

@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_lab.augment import AlbumentationsEngine, TensorEngine
-from mnist_lab.published import RECIPES, PublishedRecipe
+from mnist_lab.published.recipes import RECIPES, PublishedRecipe
 from mnist_lab.recipe import AnyRecipe, ParameterError, Recipe, read_parameters
 
 

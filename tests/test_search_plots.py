@@ -1,21 +1,22 @@
 from PIL import Image
 
-from mnist_lab import screening, search_plots
+from mnist_lab.search import plots as search_plots
+from mnist_lab.search import tables as search_tables
 
 
 def test_every_change_has_its_interval(searched, tmp_path):
-    figure = search_plots.changes(screening.trials(searched), "title (MNIST)")
+    figure = search_plots.changes(search_tables.trials(searched), "title (MNIST)")
     figure.savefig(tmp_path / "figure.png")
     (axis,) = figure.axes
     labels = [label.get_text() for label in axis.get_yticklabels()]
     assert labels[:2] == ["images: and a black square of 6 pixels", "images: no distortion"] and len(labels) == 4
-    trial = next(trial for trial in screening.trials(searched) if trial.name == "cutout")
+    trial = next(trial for trial in search_tables.trials(searched) if trial.name == "cutout")
     assert list(axis.lines[0].get_xdata()) == list(trial.gain.interval)
     assert list(axis.lines[1].get_xdata()) == [trial.gain.mean]
 
 
 def test_the_frontier_has_a_panel_for_each_cost(on_frontier, tmp_path):
-    figure = search_plots.frontier(screening.trials(on_frontier), on_frontier, "title (MNIST)")
+    figure = search_plots.frontier(search_tables.trials(on_frontier), on_frontier, "title (MNIST)")
     figure.savefig(tmp_path / "figure.png")
     means = [next(line for line in axis.lines if line.get_linestyle() == "-" and line.get_marker() == "o")
              for axis in figure.axes]  # fmt: skip
@@ -25,9 +26,9 @@ def test_the_frontier_has_a_panel_for_each_cost(on_frontier, tmp_path):
 
 def test_figures_carry_the_fingerprint_of_their_records(searched, on_frontier, tmp_path):
     names = search_plots.save_figures(searched, on_frontier, tmp_path)
-    assert names == [screening.SEARCH_FIGURE, screening.FRONTIER_FIGURE]
+    assert names == [search_tables.SEARCH_FIGURE, search_tables.FRONTIER_FIGURE]
     for name, shown in zip(names, (searched, on_frontier), strict=True):
         assert Image.open(tmp_path / name).text["Description"] == search_plots.fingerprint(shown)
     assert search_plots.fingerprint(searched[1:]) != search_plots.fingerprint(searched)
-    base = [record for record in searched if record.row == screening.BASE]
+    base = [record for record in searched if record.row == search_tables.BASE]
     assert search_plots.save_figures(base, [], tmp_path) == []

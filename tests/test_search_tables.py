@@ -1,14 +1,14 @@
 import pytest
 
-from mnist_lab import screening
+from mnist_lab.search import tables as search_tables
 
 
 def test_candidates_are_held_against_the_step(searched):
-    found = {trial.name: trial for trial in screening.trials(searched)}
+    found = {trial.name: trial for trial in search_tables.trials(searched)}
     assert list(found) == ["step-3", "cutout", "no-augmentation", "adamw", "sgd", "relu"]  # families; lowest loss first
     assert found["step-3"].gain is None and found["relu"].gain is None
     assert found["sgd"].gain.mean == pytest.approx(0.0151 - 0.0386 / 3)
-    assert {name: screening.verdict(trial) for name, trial in found.items()} == {
+    assert {name: search_tables.verdict(trial) for name, trial in found.items()} == {
         "step-3": "the step",
         "cutout": "no difference",
         "no-augmentation": "worse",
@@ -19,18 +19,18 @@ def test_candidates_are_held_against_the_step(searched):
 
 
 def test_the_table_of_the_search(searched):
-    rows = [line for line in screening.search_block(searched).splitlines() if line.startswith("| ")]
+    rows = [line for line in search_tables.search_block(searched).splitlines() if line.startswith("| ")]
     assert rows[2].startswith("| step 3 | as it is | 7,306 | 3 | 99.57 ± 0.06 | 0.0129 | – | – | the step |")
     assert "| images | no distortion | 7,306 | 3 | 99.30 ± 0.00 | 0.0205 | +0.0076 |" in rows[4]
-    assert "00_search.png" in screening.search_block(searched)
-    assert screening.search_block([]) == "Not trained yet: `mnist-lab search`."
+    assert "00_search.png" in search_tables.search_block(searched)
+    assert search_tables.search_block([]) == "Not trained yet: `mnist-lab search`."
 
 
 def test_the_frontier_names_the_cheapest_on_target(on_frontier):
-    block = screening.frontier_block(on_frontier)
+    block = search_tables.frontier_block(on_frontier)
     assert "smallest network with a mean of at least 99.40 % has 3,908 parameters. The fewest epochs are 8." in block
     first, *_, last = [line for line in block.splitlines() if line.startswith("| ")][2:]
     assert first.startswith("| 5 epochs | 7,306 | 5 | 2 | 99.395 ± 0.007 |") and last.startswith("| 15 epochs |")
-    assert all(trial.gain is None for trial in screening.trials(on_frontier))
-    assert screening.frontier_block([]).startswith("Not trained yet")
-    assert "No network here" in screening.frontier_block(on_frontier[:2])
+    assert all(trial.gain is None for trial in search_tables.trials(on_frontier))
+    assert search_tables.frontier_block([]).startswith("Not trained yet")
+    assert "No network here" in search_tables.frontier_block(on_frontier[:2])

@@ -23,8 +23,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from mnist_lab.batches import MEAN, STD, Augment, OrderedBatches
 from mnist_lab.data import Split
-from mnist_lab.distortions import DISTORTIONS, Chain
 from mnist_lab.models import build
+from mnist_lab.published.distortions import DISTORTIONS, Chain
 
 
 @dataclass(frozen=True)

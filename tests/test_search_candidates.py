@@ -5,11 +5,12 @@ import pytest
 import torch
 from torch import nn
 
-from mnist_lab import candidates, experiment, runner
-from mnist_lab.candidates import FAMILIES, NETWORKS
+from mnist_lab import experiment, runner
 from mnist_lab.data import Dataset
 from mnist_lab.models import PARAMETER_BUDGET, CompactNet, build, count_parameters, leaves
 from mnist_lab.recipe import Recipe, read_parameters
+from mnist_lab.search import candidates
+from mnist_lab.search.candidates import FAMILIES, NETWORKS
 from mnist_lab.summary import facts
 
 STEP, _ = read_parameters(runner.find_steps()[-1].defaults())

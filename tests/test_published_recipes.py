@@ -7,11 +7,11 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 from mnist_lab import experiment
-from mnist_lab.claims import CLAIMS
 from mnist_lab.data import Dataset
-from mnist_lab.distortions import DISTORTIONS
 from mnist_lab.models import build, count_parameters, leaves
-from mnist_lab.published import AS_PUBLISHED, RECIPES, REPAIRED
+from mnist_lab.published.claims import CLAIMS
+from mnist_lab.published.distortions import DISTORTIONS
+from mnist_lab.published.recipes import AS_PUBLISHED, RECIPES, REPAIRED
 from mnist_lab.receptive_field import trace
 
 PARAMETERS = {

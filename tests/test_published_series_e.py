@@ -3,9 +3,9 @@ from torch import nn
 
 from mnist_lab.batches import OrderedBatches
 from mnist_lab.models import leaves
+from mnist_lab.published.series_e import E1, E2, E3, block, leaky_block
 from mnist_lab.receptive_field import trace
 from mnist_lab.records import find_mistakes
-from mnist_lab.series_e import E1, E2, E3, block, leaky_block
 from mnist_lab.training import evaluate, predict
 
 

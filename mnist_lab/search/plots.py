@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from mnist_lab.plots import COLOURS, TARGET_COLOUR, tidy
 from mnist_lab.records import Record
 from mnist_lab.results import TARGET
-from mnist_lab.screening import BASE, FRONTIER_FIGURE, SEARCH_FIGURE, Trial, trials, verdict
+from mnist_lab.search.tables import BASE, FRONTIER_FIGURE, SEARCH_FIGURE, Trial, trials, verdict
 
 SHADES = {"better": COLOURS[2], "worse": COLOURS[1], "no difference": "#777777"}
 

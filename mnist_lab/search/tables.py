@@ -4,9 +4,9 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnist_lab.candidates import FAMILIES
 from mnist_lab.records import Record
 from mnist_lab.results import TARGET
+from mnist_lab.search.candidates import FAMILIES
 from mnist_lab.tables import UNKNOWN, Table
 from mnist_lab.uncertainty import Difference, Interval, mean_interval, welch
 

@@ -4,8 +4,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnist_lab.claims import CLAIMS
-from mnist_lab.published import RECIPES, REPAIRED
+from mnist_lab.published.claims import CLAIMS
+from mnist_lab.published.recipes import RECIPES, REPAIRED
 from mnist_lab.records import Record
 from mnist_lab.tables import UNKNOWN, Table
 from mnist_lab.uncertainty import prediction_interval, welch

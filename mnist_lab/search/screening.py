@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from mnist_lab import candidates, publish, runner, series, study
-from mnist_lab.candidates import Candidate
+from mnist_lab import publish, runner, study
 from mnist_lab.recipe import Recipe, Settings, read_parameters
 from mnist_lab.records import Record
-from mnist_lab.screening import BASE
+from mnist_lab.search import candidates
+from mnist_lab.search.candidates import Candidate
+from mnist_lab.search.tables import BASE
 
 SEEDS, FRONTIER_SEEDS = 3, 5
 SETTINGS = Settings(seed=0, device="auto", threads=1, data="MNIST", score_on="held-out", train_limit=None)
@@ -52,7 +53,7 @@ def train(candidate: Candidate, seeds: int, device: str, parallel: int | None) -
     settings = replace(SETTINGS, device=device, score_on=score_on)
     plan = study.Plan(candidate.row, candidate.title, candidate, settings, range(seeds))
     records = study.conduct(plan, folder_of(candidate), parallel)
-    series.show()
+    publish.write_overview()
     return records
 
 

@@ -1,9 +1,9 @@
 import pytest
 
-from mnist_lab import reproduction
-from mnist_lab.published import RECIPES, REPAIRED
+from mnist_lab.published import tables as published_tables
+from mnist_lab.published.recipes import RECIPES, REPAIRED
+from mnist_lab.published.tables import reproductions
 from mnist_lab.records import Record
-from mnist_lab.reproduction import reproductions
 
 NO_DROPOUT = next(recipe for recipe in REPAIRED if recipe.row == "E3 no dropout")
 
@@ -30,7 +30,7 @@ def test_a_claim_far_from_our_seeds_is_not_expected(seed_of):
     seeds = [seed_of(RECIPES["E3"], seed, 99.1 + seed / 100) for seed in range(3)]
     (found,) = reproductions(seeds, [])
     assert found.claim_expected is False
-    assert reproduction.reproductions_table([found], seeds).rows[0][4] == "no"
+    assert published_tables.reproductions_table([found], seeds).rows[0][4] == "no"
 
 
 def test_a_repair_is_no_step_of_the_series(three, seed_of):
@@ -39,31 +39,31 @@ def test_a_repair_is_no_step_of_the_series(three, seed_of):
 
 
 def test_without_records_the_blocks_say_so(published, seed_of):
-    assert "No step has been trained yet" in reproduction.published_block([], [published])
-    assert "No repair has been trained yet" in reproduction.repairs_block([])
+    assert "No step has been trained yet" in published_tables.published_block([], [published])
+    assert "No repair has been trained yet" in published_tables.repairs_block([])
     repaired = seed_of(NO_DROPOUT, 0, 99.6)
-    assert "No step has been trained yet" in reproduction.published_block([repaired], [published])
+    assert "No step has been trained yet" in published_tables.published_block([repaired], [published])
 
 
 def test_the_block_has_a_row_for_each_step_with_records_and_shows_the_figures(three, published):
-    block = reproduction.published_block(three, [published])
+    block = published_tables.published_block(three, [published])
     rows = [line for line in block.splitlines() if line.startswith("| ")]
     assert [row.split(" | ")[0] for row in rows] == ["| step", "| ---", "| E3", "| our step 3"]
     assert "| E3 | 99.53 | 99.52 ± 0.02 |" in block and "| 99.48 ± 0.07 | 99.40 | 99.54 |" in block
     assert "1 of 1 claims lie" in block and "adds 0.04 points on average over the 3 runs" in block
     assert "at most 0.12" in block and "E3 on SageMaker 99.49" in block
-    assert all(f"(images/{name})" in block for name in reproduction.FIGURES)
+    assert all(f"(images/{name})" in block for name in published_tables.FIGURES)
 
 
 def test_the_table_of_a_terminal_is_aligned(three):
-    lines = reproduction.reproductions_table(reproductions(three, []), three).text().splitlines()
+    lines = published_tables.reproductions_table(reproductions(three, []), three).text().splitlines()
     assert lines[0].index("claimed best") == lines[2].index("99.53")
 
 
 def test_a_repair_is_compared_with_the_step_it_repairs(three, seed_of):
     repaired = [seed_of(NO_DROPOUT, seed, 99.60 + seed / 100) for seed in range(3)]
-    block = reproduction.repairs_block([*three, *repaired])
+    block = published_tables.repairs_block([*three, *repaired])
     row = next(line for line in block.splitlines() if line.startswith("| E3 |")).split(" | ")
     assert row[1:6] == ["no dropout", "3, 3", "99.48 ± 0.07", "99.61 ± 0.01", "+0.13"]
     assert row[6] == "-0.04 – +0.30"  # Welch: 3 and 3 seeds, nearly all of the spread in one of them
-    assert "No repair" in reproduction.repairs_block(repaired)  # nothing to compare with
+    assert "No repair" in published_tables.repairs_block(repaired)  # nothing to compare with

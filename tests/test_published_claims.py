@@ -1,7 +1,7 @@
 import pytest
 
-from mnist_lab.claims import CLAIMS
-from mnist_lab.published import RECIPES
+from mnist_lab.published.claims import CLAIMS
+from mnist_lab.published.recipes import RECIPES
 
 
 @pytest.mark.parametrize("name", [name for name, claim in CLAIMS.items() if claim.best is not None])

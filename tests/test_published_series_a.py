@@ -1,8 +1,8 @@
 import torch
 from torch import nn
 
+from mnist_lab.published.series_a import A1, A2, A3, block
 from mnist_lab.receptive_field import trace
-from mnist_lab.series_a import A1, A2, A3, block
 
 
 def test_parameters_layer_by_layer():

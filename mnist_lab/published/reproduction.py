@@ -1,15 +1,13 @@
 """Trains the published series again, from several seeds each, and tracks what came out."""
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from mnist_lab import publish, runner, study
-from mnist_lab.atomic import replace_together
-from mnist_lab.published import AS_PUBLISHED, RECIPES, REPAIRED, PublishedRecipe
+from mnist_lab.published.recipes import AS_PUBLISHED, RECIPES, REPAIRED, PublishedRecipe
 from mnist_lab.recipe import Settings
-from mnist_lab.records import Record, load_records
+from mnist_lab.records import Record
 
 SEEDS, LAST_STEP_SEEDS = 3, 5  # the third step of a series is what it advertises
 MNIST_TEST = Settings(seed=0, device="auto", threads=1, data="MNIST", score_on="test", train_limit=None)
@@ -41,19 +39,10 @@ def reproduce(recipe: PublishedRecipe, seeds: int, device: str, parallel: int | 
     """
     plan = study.Plan(recipe.row, recipe.title, recipe, replace(MNIST_TEST, device=device), range(seeds))
     records = study.conduct(plan, folder_of(recipe), parallel)
-    show()
+    publish.write_overview()
     return records
 
 
 def folder_of(recipe: PublishedRecipe) -> Path:
     """Return where the records of a recipe are tracked."""
     return publish.PUBLISHED / recipe.row.replace(" ", "-")
-
-
-def show() -> None:
-    """Write README and the figures anew from the tracked records: all, or nothing. Raises RunError."""
-    try:
-        with tempfile.TemporaryDirectory(dir=runner.RUNS) as scratch:
-            replace_together(publish.prepare_overview(load_records(publish.RECORDS), Path(scratch)))
-    except (OSError, ValueError) as error:
-        raise runner.RunError(f"cannot publish: {getattr(error, 'strerror', None) or error}") from error

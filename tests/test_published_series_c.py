@@ -2,8 +2,8 @@ import torch
 from torch import nn
 
 from mnist_lab.models import leaves
+from mnist_lab.published.series_c import C1, C2, C3, block
 from mnist_lab.receptive_field import trace
-from mnist_lab.series_c import C1, C2, C3, block
 
 
 def test_parameters_layer_by_layer():

@@ -9,10 +9,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnist_lab.claims import CLAIMS
-from mnist_lab.published import RECIPES
+from mnist_lab.published.claims import CLAIMS
+from mnist_lab.published.recipes import RECIPES
+from mnist_lab.published.tables import FIGURES, best_epoch, seeds_of
 from mnist_lab.records import Record
-from mnist_lab.reproduction import FIGURES, best_epoch, seeds_of
 from mnist_lab.results import TARGET
 
 THEIRS, OURS, CLAIM = "#0072b2", "#009e73", "#d55e00"  # told apart by colour-blind readers too

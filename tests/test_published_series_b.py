@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from mnist_lab.models import leaves
+from mnist_lab.published.series_b import B1, B2, B3, B3Later, block
 from mnist_lab.receptive_field import trace
-from mnist_lab.series_b import B1, B2, B3, B3Later, block
 
 
 def test_parameters_layer_by_layer():

@@ -7,9 +7,9 @@ from scipy import stats
 from torchvision.transforms import InterpolationMode, RandomErasing, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from mnist_lab import distortions
 from mnist_lab.batches import MEAN
-from mnist_lab.distortions import (
+from mnist_lab.published import distortions
+from mnist_lab.published.distortions import (
     DISTORTIONS,
     NEARLY_BLACK,
     Affine,

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from mnist_lab.batches import MEAN, Augment
 
 SIDE = 28  # pixels, of every image here
-ATTEMPTS = 10  # torchvision draws a rectangle anew until it fits, so often
+ATTEMPTS = 10  # torchvision draws a rectangle anew until one fits, at most so often
 NEARLY_BLACK = 1 / 255  # what ``fill=1`` means for an image of bytes, though meant as white
 
 
@@ -87,7 +87,11 @@ class Affine:
 
 @dataclass(frozen=True)
 class ShiftScaleRotate:
-    """albumentations' transform of that name: whole pixels of shift, a scale for each direction, bilinear, black."""
+    """albumentations' transform of that name: whole pixels of shift, a scale for each direction, bilinear, black.
+
+    So it is in version 2. The first versions drew one scale for both directions and shifted by parts of a pixel; which
+    one series E used is not stated.
+    """
 
     shift: float  # fraction of the image, either way; the pixels are rounded towards 0
     scale: float  # fraction, larger or smaller

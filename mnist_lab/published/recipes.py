@@ -3,8 +3,8 @@
 Batches are normalised with the mean and deviation of the training images, pixels in [0, 1], in all of them. Where a
 repository is silent or contradicts itself, or our engine differs, this is what was chosen:
 
-* The incomplete last batch of an epoch is left out, as for our own networks: at most 0.8 % of an epoch, other images
-  in every epoch.
+* The incomplete last batch of an epoch is left out, as for our own networks: 32 or 96 of the 60,000 images, others in
+  every epoch.
 * Seeds are ours, 0, 1, 2 ..., and not the one that each repository names: its random numbers depend on its loader.
 * B1 was trained for 20 epochs and its claim counts the first 15. Its rate is constant, so 15 epochs are the same.
 * D's committed configuration says 15 epochs of batches of 32, its claim comes from a run of 20 epochs of batches of

@@ -6,10 +6,7 @@ REPOSITORY = "dhairyag/multi_models_MNIST"
 
 
 def leaky_block(c_in: int, c_out: int) -> nn.Sequential:
-    """3x3 convolution that keeps the size -> norm -> leaky ReLU.
-
-    Its slope was not found stated; here it is PyTorch's own, 0.01.
-    """
+    """3x3 convolution that keeps the size -> norm -> leaky ReLU with PyTorch's usual slope, 0.01."""
     return nn.Sequential(nn.Conv2d(c_in, c_out, 3, padding=1, bias=False), nn.BatchNorm2d(c_out), nn.LeakyReLU())
 
 

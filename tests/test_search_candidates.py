@@ -79,3 +79,13 @@ def test_biases_do_not_decay():
         parameter.dim() > 1: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]
     }
     assert decays == {True: 0.1, False: 0.0}
+
+
+@pytest.mark.parametrize("method", ["Adam", "AdamW", "SGD"])
+def test_on_a_gpu_an_update_can_be_recorded(method, monkeypatch):
+    """The rate is a tensor that a graph reads, and Adam counts its steps on the device."""
+    on_cpu = torch.tensor
+    monkeypatch.setattr(torch, "tensor", lambda value, device: on_cpu(value))  # needs no GPU
+    optimizer = replace(SEARCH[0], method=method).optimizer([nn.Parameter(torch.zeros(3, 3))], torch.device("cuda"))
+    group = optimizer.param_groups[0]
+    assert isinstance(group["lr"], torch.Tensor) and group.get("capturable", True)

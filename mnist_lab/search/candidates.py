@@ -7,6 +7,7 @@ usual one: nothing here is tuned but step 3 itself, which favours it.
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -28,7 +29,7 @@ class Candidate(Recipe):
     name: str  # what its records are called
     change: str  # in words
     network_name: str = ""  # in NETWORKS; empty for the recipe's own model
-    method: str = "Adam"  # or in OPTIMIZERS
+    method: str = "Adam"  # or "AdamW" or "SGD"
     smoothing: float = 0.0  # of the labels, while training
 
     @property
@@ -54,14 +55,13 @@ class Candidate(Recipe):
             {"params": [parameter for parameter in parameters if parameter.dim() > 1]},
             {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
         ]
-        rate = torch.tensor(self.learning_rate, device=device) if device.type == "cuda" else self.learning_rate
-        return OPTIMIZERS[self.method](groups, rate)
-
-
-OPTIMIZERS: dict[str, Callable[[list[dict], float | torch.Tensor], Optimizer]] = {
-    "AdamW": lambda groups, rate: AdamW(groups, rate, weight_decay=0.1, fused=True),
-    "SGD": lambda groups, rate: SGD(groups, rate, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True),
-}
+        on_cuda = device.type == "cuda"
+        rate = torch.tensor(self.learning_rate, device=device) if on_cuda else self.learning_rate  # a graph reads it
+        kinds: dict[str, Callable[..., Optimizer]] = {
+            "AdamW": partial(AdamW, weight_decay=0.1, capturable=on_cuda),
+            "SGD": partial(SGD, momentum=0.9, nesterov=True, weight_decay=1e-4),
+        }
+        return kinds[self.method](groups, rate, fused=True)
 
 
 def compact(first: int, second: int, third: int, fourth: int, size: int = 6) -> nn.Sequential:

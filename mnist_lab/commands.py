@@ -3,8 +3,10 @@
 import argparse
 import json
 import os
+from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
+from typing import TypeVar
 
 from mnist_lab import benchmark, publish, readme, results, runner, study, tables, workbook
 from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
@@ -12,11 +14,13 @@ from mnist_lab.models import MODELS, build, origin
 from mnist_lab.published import reproduction
 from mnist_lab.published import tables as published_tables
 from mnist_lab.recipe import Recipe, read_parameters
-from mnist_lab.records import is_publishable, load_records
+from mnist_lab.records import Record, is_publishable, load_records
 from mnist_lab.runtime import pick_device
 from mnist_lab.search import screening
 from mnist_lab.search import tables as search_tables
 from mnist_lab.summary import facts
+
+T = TypeVar("T")  # what is trained: a published recipe, a candidate
 
 
 def run_steps(options: argparse.Namespace) -> int:
@@ -25,7 +29,8 @@ def run_steps(options: argparse.Namespace) -> int:
     all_steps = runner.find_steps()
     unknown = set(options.step or []) - {step.number for step in all_steps}
     if unknown:
-        raise runner.RunError(f"there is no step {', '.join(map(str, sorted(unknown)))}")
+        known = ", ".join(str(step.number) for step in all_steps)
+        raise runner.RunError(f"there is no step {', '.join(map(str, sorted(unknown)))}, only {known}")
     steps = [step for step in all_steps if not options.step or step.number in options.step]
     for step in steps:
         read_parameters({**step.defaults(), **overrides})
@@ -49,15 +54,17 @@ def run_steps(options: argparse.Namespace) -> int:
 
 def run_study(options: argparse.Namespace) -> int:
     """Train a row's recipe from many seeds, print what came out, and publish it if it may be."""
-    like = [record for record in load_records(publish.RECORDS) if record.row == options.row]
-    if not like:
-        rows = dict.fromkeys(record.row for record in load_records(publish.RECORDS))
+    rows: dict[str, Record] = {}
+    for record in tracked_records():
+        rows.setdefault(record.row, record)
+    if options.row not in rows:
         raise runner.RunError(f"there is no row {options.row!r} in the results, only {', '.join(rows)}")
+    like = rows[options.row]
     overrides = read_overrides(options)
     overrides |= find_data(options.data, overrides)
-    published = {name.upper(): value for name, value in {**like[0].recipe, **like[0].settings}.items()}
+    published = {name.upper(): value for name, value in {**like.recipe, **like.settings}.items()}
     recipe, settings = read_parameters(published | {"THREADS": 1} | overrides)
-    plan = study.Plan(options.row, like[0].change, recipe, settings, range(options.seeds))
+    plan = study.Plan(options.row, like.change, recipe, settings, range(options.seeds))
     if settings.device == "cuda":
         check_cuda()
     with runner.only_run(runner.RUNS):
@@ -78,14 +85,7 @@ def reproduce(options: argparse.Namespace) -> int:
     """Train the chosen steps of the published series and print them beside what is claimed."""
     chosen = reproduction.choose(options.names)
     if not options.json:
-        if options.device == "cuda":
-            check_cuda()
-        if find_data(options.data, {}):
-            raise runner.RunError("to reproduce the published series needs MNIST")
-        with runner.only_run(runner.RUNS):
-            for recipe in chosen:
-                seeds = options.seeds or reproduction.default_seeds(recipe)
-                reproduction.reproduce(recipe, seeds, options.device or "auto", options.parallel)
+        train_each(options, chosen, reproduction.default_seeds, reproduction.reproduce)
     published = publish.load_folders(publish.PUBLISHED)
     found = published_tables.reproductions(published, load_records(publish.RECORDS))
     if options.json:
@@ -100,14 +100,7 @@ def try_candidates(options: argparse.Namespace) -> int:
     """Train the chosen candidates and print what they do, of the search and of the frontier."""
     chosen = screening.choose(options.names)
     if not options.json:
-        if options.device == "cuda":
-            check_cuda()
-        if find_data(options.data, {}):
-            raise runner.RunError("a search needs MNIST")
-        with runner.only_run(runner.RUNS):
-            for candidate in chosen:
-                seeds = options.seeds or screening.default_seeds(candidate)
-                screening.train(candidate, seeds, options.device or "auto", options.parallel)
+        train_each(options, chosen, screening.default_seeds, screening.train)
     searched, frontier = publish.load_folders(publish.SEARCH), publish.load_folders(publish.FRONTIER)
     if options.json:
         print(json.dumps([asdict(trial) for trial in search_tables.trials([*searched, *frontier])], indent=1))
@@ -117,12 +110,23 @@ def try_candidates(options: argparse.Namespace) -> int:
     return 0
 
 
+def train_each(
+    options: argparse.Namespace, chosen: list[T], default_seeds: Callable[[T], int], train: Callable[..., object]
+) -> None:
+    """Train every one of ``chosen``, on MNIST and nothing else, from as many seeds as asked for or usual."""
+    if options.device == "cuda":
+        check_cuda()
+    find_data(options.data, {"DATA": "MNIST"})
+    with runner.only_run(runner.RUNS):
+        for one in chosen:
+            train(one, options.seeds or default_seeds(one), options.device or "auto", options.parallel)
+
+
 def run_benchmark(options: argparse.Namespace) -> int:
     """Measure the speed of the last step, and track what came out."""
-    final = [record for record in load_records(publish.RECORDS) if not record.is_rung][-1]
+    final = [record for record in tracked_records() if not record.is_rung][-1]
     overrides = read_overrides(options)
-    if find_data(options.data, overrides):
-        raise runner.RunError("a benchmark needs MNIST")
+    find_data(options.data, {"DATA": "MNIST"})
     published = {name.upper(): value for name, value in {**final.recipe, **final.settings}.items()}
     recipe, settings = read_parameters(published | {"THREADS": os.cpu_count()} | overrides)
     if settings.device == "cuda":
@@ -130,7 +134,7 @@ def run_benchmark(options: argparse.Namespace) -> int:
     with runner.only_run(runner.RUNS):
         found = benchmark.measure(recipe, settings)
         publish.publish_benchmark(found)
-    print(json.dumps(asdict(found), indent=1) if options.json else readme.benchmark_block([found]))
+    print(json.dumps(asdict(found), indent=1) if options.json else readme.ways_table(found).text())
     return 0
 
 
@@ -186,11 +190,17 @@ def find_data(folder: Path | None, overrides: dict[str, object]) -> dict[str, ob
     return {}
 
 
-def print_results(options: argparse.Namespace) -> int:
-    """Print the tracked results."""
+def tracked_records() -> list[Record]:
+    """Return the tracked records of the steps. Raises RunError if there is none."""
     records = load_records(publish.RECORDS)
     if not records:
-        raise runner.RunError(f"no records in {publish.RECORDS}: run the steps first")
+        raise runner.RunError(f"no records in {publish.RECORDS}: run the steps first (mnist-lab run)")
+    return records
+
+
+def print_results(options: argparse.Namespace) -> int:
+    """Print the tracked results."""
+    records = tracked_records()
     if options.json:
         print(json.dumps([asdict(result) for result in results.summarise(records)], indent=1))
     else:
@@ -199,7 +209,8 @@ def print_results(options: argparse.Namespace) -> int:
 
 
 def write_readme(options: argparse.Namespace) -> int:
-    """Write README's generated blocks and figure anew, as after a change of their layout."""
+    """Write README's generated blocks and its figures anew, as after a change of their layout."""
+    tracked_records()
     publish.write_overview()
     return 0
 

@@ -81,7 +81,7 @@ def test_mnist_asked_for_by_name_is_never_replaced(runs, monkeypatch, capsys):
         (["-p", "EPOCHS", "0"], "EPOCHS is 0"),
         (["-p", "LEARNING_RATE", "-1"], "LEARNING_RATE is -1"),
         (["-p", "EPOCHS", "many"], "EPOCHS is 'many'"),
-        (["--step", "9"], "there is no step 9"),
+        (["--step", "9"], "there is no step 9, only 1, 2, 3"),
     ],
 )
 def test_bad_arguments_are_told_before_anything_runs(runs, capsys, arguments, message):
@@ -165,8 +165,9 @@ def test_a_damaged_record_is_named(monkeypatch, tmp_path, capsys):
 
 def test_no_records_is_an_instruction(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(publish, "RECORDS", tmp_path)
-    assert cli.main(["results"]) == 1
-    assert "run the steps first" in capsys.readouterr().err
+    for command in (["results"], ["study", "3"], ["bench"], ["readme"]):
+        assert cli.main(command) == 1
+        assert "run the steps first" in capsys.readouterr().err
 
 
 def test_readme_and_its_figure_are_written_from_the_records(monkeypatch, tmp_path):
@@ -255,11 +256,13 @@ def test_what_cannot_be_reproduced_is_told(runs, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_to_reproduce_needs_mnist(runs, monkeypatch, capsys):
+def test_what_is_tracked_of_mnist_is_never_trained_on_the_sample(runs, monkeypatch, capsys):
     monkeypatch.delenv("MNIST_LAB_DATA")
     monkeypatch.setattr(commands, "load_mnist", refuse_to_load)
-    assert cli.main(["reproduce", "A1"]) == 1
-    assert "needs MNIST" in capsys.readouterr().err
+    for command in (["reproduce", "A1"], ["search", "sgd"], ["bench"]):
+        assert cli.main(command) == 1
+        said = capsys.readouterr()
+        assert "MNIST is not in data" in said.err and "instead" not in said.out
 
 
 def test_a_published_recipe_is_not_mixed_with_parameters_of_another(runs, capsys):
@@ -302,10 +305,3 @@ def test_a_benchmark_is_of_the_last_step_on_all_cores(mnist, runs, monkeypatch, 
     assert json.loads(capsys.readouterr().out)["two_processes"] == speed.two_processes
     assert asked[0][0].schedule == "one-cycle" and asked[0][1].threads == os.cpu_count()
     assert published == [speed]
-
-
-def test_a_benchmark_without_mnist_is_refused(runs, monkeypatch, capsys):
-    monkeypatch.delenv("MNIST_LAB_DATA")
-    monkeypatch.setattr(commands, "load_mnist", refuse_to_load)
-    assert cli.main(["bench"]) == 1
-    assert "a benchmark needs MNIST" in capsys.readouterr().err

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from mnist_lab.benchmark import EPOCH, MANY, Benchmark
-from mnist_lab.gpu_comparison import beside, same_kind
+from mnist_lab.gpu_comparison import beside
 from mnist_lab.published.tables import published_block, repairs_block
 from mnist_lab.records import Record
-from mnist_lab.results import summarise
+from mnist_lab.results import same_kind, summarise
 from mnist_lab.search.tables import frontier_block, search_block
-from mnist_lab.tables import mean_and_sd, overview
+from mnist_lab.tables import Table, mean_and_sd, overview
 from mnist_lab.uncertainty import wilson_interval
 
 BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin [^>]*-->\n)(?:.*?\n)??(<!-- (?P=name):end -->)", re.DOTALL)
@@ -72,7 +72,7 @@ def step_line(records: Sequence[Record]) -> str:
     rungs = "".join(f" (the rung in between, {r.change}: {100 * r.accuracy:.2f} %)" for r in first_seed if r.is_rung)
     epochs = final.recipe["epochs"]
     (result,) = summarise([record for record in records if not record.is_rung])
-    others = f" Over {result.seeds} seeds: {mean_and_sd(result)} %." if result.seeds > 1 else ""
+    others = f" Over {result.seeds} seeds: {mean_and_sd(result.mean, result.sd)} %." if result.seeds > 1 else ""
     return (
         f"**Result:** {100 * final.accuracy:.2f} % after {epochs} epochs with seed {final.seed}{rungs}; "
         f"{wrong} of {count:,} test images misread, 95 % Wilson interval {100 * low:.2f} – {100 * high:.2f} %; "
@@ -81,22 +81,25 @@ def step_line(records: Sequence[Record]) -> str:
 
 
 def benchmark_block(benchmarks: Sequence[Benchmark]) -> str:
-    """Return a table of the ways to train and a sentence on everything else, for each device."""
-    return "\n\n".join(f"{ways_table(found)}\n\n{benchmark_line(found)}" for found in benchmarks)
+    """Return a table of the ways to train with a note on everything else, for each device."""
+    return "\n\n".join(ways_table(found).markdown() for found in benchmarks)
 
 
-def ways_table(found: Benchmark) -> str:
-    """Return the ways to train as a Markdown table."""
-    lines = [
-        "| images are fed as | network | batch | threads | s/epoch | ratio |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for way in found.ways:
-        lines.append(
-            f"| {way['name']} | {way['model']} | {way['batch_size']} | {way['threads']} | "
-            f"{way['seconds_per_epoch']:.1f} | {way['ratio']:.2f} |"
+def ways_table(found: Benchmark) -> Table:
+    """Return the ways to train."""
+    headers = ("images are fed as", "network", "batch", "threads", "s/epoch", "ratio")
+    rows = [
+        (
+            way["name"],
+            way["model"],
+            str(way["batch_size"]),
+            str(way["threads"]),
+            f"{way['seconds_per_epoch']:.1f}",
+            f"{way['ratio']:.2f}",
         )
-    return "\n".join(lines)
+        for way in found.ways
+    ]
+    return Table(headers, rows, benchmark_line(found))
 
 
 def benchmark_line(found: Benchmark) -> str:

@@ -50,7 +50,7 @@ def results_table(results: Sequence[Result]) -> Table:
             f"{result.trainable:,} / {result.deployed:,}",
             str(result.epochs),
             str(result.seeds),
-            mean_and_sd(result),
+            mean_and_sd(result.mean, result.sd),
             percent(result.interval, digits=3),
             f"{100 * result.minimum:.2f}",
             f"{100 * result.maximum:.2f}",
@@ -107,8 +107,11 @@ def gains_table(gained: Sequence[Gain]) -> Table:
         if gain.difference is None:
             row += (UNKNOWN, UNKNOWN, UNKNOWN, "not known: too few seeds")
         else:
-            low, high = gain.difference.interval
-            row += (f"{low:+.3f} – {high:+.3f}", f"{gain.difference.effect:+.1f}", p_value(gain.difference.p_value))
+            row += (
+                signed(gain.difference.interval, digits=3),
+                f"{gain.difference.effect:+.1f}",
+                p_value(gain.difference.p_value),
+            )
             row += (verdict(gain),)
         rows.append(row)
     note = (
@@ -158,7 +161,8 @@ def place_in_study(run: Record, study: Sequence[Record]) -> str:
     shared = f", shared with {equal} other{'s' if equal > 1 else ''}" if equal else ""
     return (
         f"{said}, rank {better + 1} of {len(seeds)} seeds{shared}. Their mean ± standard deviation is "
-        f"{mean_and_sd(result)} %, the 95 % interval of the mean {percent(result.interval, digits=3)} %."
+        f"{mean_and_sd(result.mean, result.sd)} %, the 95 % interval of the mean "
+        f"{percent(result.interval, digits=3)} %."
     )
 
 
@@ -175,16 +179,21 @@ def wrong_labels(run: Record) -> str:
     )
 
 
-def mean_and_sd(result: Result) -> str:
-    """Return a mean accuracy in per cent with its standard deviation, or one seed's accuracy."""
-    if result.sd is None:
-        return f"{100 * result.mean:.2f}"
-    return f"{100 * result.mean:.3f} ± {100 * result.sd:.3f}"
+def mean_and_sd(mean: float, sd: float | None, digits: int = 3) -> str:
+    """Return a mean accuracy in per cent with its standard deviation, or one seed's accuracy, which has none."""
+    if sd is None:
+        return f"{100 * mean:.2f}"
+    return f"{100 * mean:.{digits}f} ± {100 * sd:.{digits}f}"
 
 
 def percent(interval: Interval | None, digits: int = 2) -> str:
     """Return an interval of shares in per cent."""
     return UNKNOWN if interval is None else " – ".join(f"{100 * end:.{digits}f}" for end in interval)
+
+
+def signed(interval: Interval | None, digits: int) -> str:
+    """Return an interval of a difference."""
+    return UNKNOWN if interval is None else " – ".join(f"{end:+.{digits}f}" for end in interval)
 
 
 def p_value(p: float) -> str:

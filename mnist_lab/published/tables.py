@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mnist_lab.published.claims import CLAIMS
 from mnist_lab.published.recipes import RECIPES, REPAIRED
 from mnist_lab.records import Record
-from mnist_lab.tables import UNKNOWN, Table
+from mnist_lab.tables import UNKNOWN, Table, mean_and_sd, signed
 from mnist_lab.uncertainty import prediction_interval, welch
 
 FIGURES = ("00_published.png", "00_published_curves.png")
@@ -98,10 +98,10 @@ def reproductions_table(found: Sequence[Reproduction], published: Sequence[Recor
         (
             one.step,
             UNKNOWN if one.claimed is None else f"{100 * one.claimed:.2f}",
-            percent(one.best),
+            mean_and_sd(one.best.mean, one.best.sd, digits=2),
             UNKNOWN if one.one_more is None else f"{100 * one.one_more[0]:.2f} – {100 * min(one.one_more[1], 1):.2f}",
             {None: UNKNOWN, True: "yes", False: "no"}[one.claim_expected],
-            percent(one.last),
+            mean_and_sd(one.last.mean, one.last.sd, digits=2),
             f"{100 * one.last.minimum:.2f}",
             f"{100 * one.last.maximum:.2f}",
             str(one.epochs),
@@ -113,11 +113,6 @@ def reproductions_table(found: Sequence[Reproduction], published: Sequence[Recor
         for one in found
     ]
     return Table(headers, rows, summary_line(found, published))
-
-
-def percent(values: Spread) -> str:
-    """Return mean and standard deviation in per cent."""
-    return f"{100 * values.mean:.2f}" + ("" if values.sd is None else f" ± {100 * values.sd:.2f}")
 
 
 def published_block(published: Sequence[Record], own: Sequence[Record]) -> str:
@@ -142,7 +137,10 @@ def summary_line(found: Sequence[Reproduction], published: Sequence[Record]) -> 
     notes = "; ".join(f"{one.step} {one.note}" for one in found if one.note)
     said = f"Per cent of MNIST's test images. {f'Of the claims: {notes}. ' if notes else ''}"
     if judged:
-        said += f"{sum(judged)} of {len(judged)} claims lie where one more of our seeds is expected. "
+        said += (
+            f"{sum(judged)} of {len(judged)} claims lie where one more of our seeds is expected; from so few seeds "
+            "that is wide, so a claim in it is not refuted, but not confirmed either. "
+        )
     return (
         f"{said}To report the best epoch on the test set in place of the last one adds {statistics.fmean(gains):.2f} "
         f"points on average over the {len(gains)} runs of published steps, at most {max(gains):.2f}. Seconds as they "
@@ -170,16 +168,16 @@ def repairs_table(published: Sequence[Record]) -> Table:
 
 def repair_cells(step: str, repair: str, before: Sequence[Record], after: Sequence[Record]) -> tuple[str, ...]:
     """Return one row of the table of repairs."""
-    old, new = ([100 * record.accuracy for record in records] for records in (before, after))
-    difference = welch(old, new)
+    old, new = (spread([record.accuracy for record in records]) for records in (before, after))
+    difference = welch(*([100 * record.accuracy for record in records] for records in (before, after)))
     losses = [statistics.fmean(record.loss for record in records) for records in (before, after)]
     return (
         step,
         repair,
-        f"{len(old)}, {len(new)}",
-        percent(spread([value / 100 for value in old])),
-        percent(spread([value / 100 for value in new])),
-        f"{statistics.fmean(new) - statistics.fmean(old):+.2f}",
-        UNKNOWN if difference is None else f"{difference.interval[0]:+.2f} – {difference.interval[1]:+.2f}",
+        f"{len(before)}, {len(after)}",
+        mean_and_sd(old.mean, old.sd, digits=2),
+        mean_and_sd(new.mean, new.sd, digits=2),
+        f"{100 * (new.mean - old.mean):+.2f}",
+        signed(None if difference is None else difference.interval, digits=2),
         f"{losses[1] - losses[0]:+.4f}",
     )

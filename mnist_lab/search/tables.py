@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mnist_lab.records import Record
 from mnist_lab.results import TARGET
 from mnist_lab.search.candidates import FAMILIES
-from mnist_lab.tables import UNKNOWN, Table
+from mnist_lab.tables import UNKNOWN, Table, mean_and_sd, percent, signed
 from mnist_lab.uncertainty import Difference, Interval, mean_interval, welch
 
 BASE = "step-3"  # the row that every other candidate is held against
@@ -81,31 +81,26 @@ def search_table(records: Sequence[Record]) -> Table:
     """Return what each change of step 3 does on held-out images."""
     headers = ("what", "changed to", "parameters", "seeds", "accuracy, %", "loss", "against step 3", "95 % interval")
     headers += ("verdict", "s/epoch")
-    rows = []
-    for trial in trials(records):
-        gain, interval = UNKNOWN, UNKNOWN
-        if trial.gain is not None:
-            gain = f"{trial.gain.mean:+.4f}"
-            interval = f"{trial.gain.interval[0]:+.4f} – {trial.gain.interval[1]:+.4f}"
-        spread = "" if trial.sd is None else f" ± {100 * trial.sd:.2f}"
-        rows.append(
-            (
-                trial.family,
-                trial.change,
-                f"{trial.parameters:,}",
-                str(trial.seeds),
-                f"{100 * trial.mean:.2f}{spread}",
-                f"{trial.loss:.4f}",
-                gain,
-                interval,
-                verdict(trial),
-                f"{trial.seconds_per_epoch:.1f}",
-            )
+    rows = [
+        (
+            trial.family,
+            trial.change,
+            f"{trial.parameters:,}",
+            str(trial.seeds),
+            mean_and_sd(trial.mean, trial.sd, digits=2),
+            f"{trial.loss:.4f}",
+            UNKNOWN if trial.gain is None else f"{trial.gain.mean:+.4f}",
+            signed(None if trial.gain is None else trial.gain.interval, digits=4),
+            verdict(trial),
+            f"{trial.seconds_per_epoch:.1f}",
         )
+        for trial in trials(records)
+    ]
     note = (
-        "Last of 15 epochs on 50,000 training images, scored on the 10,000 held out; mean ± standard deviation over "
-        "seeds. Against step 3: the difference in loss with Welch's interval, less is better. With so many lines, one "
-        "in twenty differs by chance. Seconds as they were, whatever else the machine did."
+        "Last epoch on 50,000 training images, scored on the 10,000 held out; mean ± standard deviation over seeds. "
+        "Against step 3: the difference in loss with Welch's interval, less is better. Of changes that do nothing, one "
+        "in twenty is called better or worse by chance; and all are held against the same few seeds of step 3, whose "
+        "luck shows in every line. Seconds as they were, whatever else the machine did."
     )
     return Table(headers, rows, note)
 
@@ -120,8 +115,8 @@ def frontier_table(records: Sequence[Record]) -> Table:
             f"{trial.parameters:,}",
             str(trial.epochs),
             str(trial.seeds),
-            f"{100 * trial.mean:.3f}" + ("" if trial.sd is None else f" ± {100 * trial.sd:.3f}"),
-            UNKNOWN if trial.interval is None else f"{100 * trial.interval[0]:.3f} – {100 * trial.interval[1]:.3f}",
+            mean_and_sd(trial.mean, trial.sd),
+            percent(trial.interval, digits=3),
             f"{trial.seconds_per_epoch:.1f}",
         )
         for trial in found
@@ -136,12 +131,14 @@ def cheapest(found: Sequence[Trial]) -> str:
     small = [trial for trial in found if trial.epochs == longest and trial.mean >= TARGET]
     largest = max(trial.parameters for trial in found)
     short = [trial for trial in found if trial.parameters == largest and trial.mean >= TARGET]
-    said = [f"No network here has a mean of at least {goal}."]
+    said = [f"After {longest} epochs no network has a mean of at least {goal}."]
     if small:
-        smallest = min(small, key=lambda trial: trial.parameters)
-        said = [f"The smallest network with a mean of at least {goal} has {smallest.parameters:,} parameters."]
+        smallest = min(trial.parameters for trial in small)
+        said = [
+            f"After {longest} epochs the smallest network with a mean of at least {goal} has {smallest:,} parameters."
+        ]
     if short:
-        said.append(f"The fewest epochs are {min(trial.epochs for trial in short)}.")
+        said.append(f"With {largest:,} parameters the fewest epochs for it are {min(trial.epochs for trial in short)}.")
     return " ".join(said)
 
 

@@ -4,13 +4,8 @@ import statistics
 from collections.abc import Sequence
 
 from mnist_lab.records import Record
-from mnist_lab.results import compare
+from mnist_lab.results import compare, same_kind
 from mnist_lab.uncertainty import prediction_interval
-
-
-def same_kind(gpu: Record, study: Sequence[Record]) -> list[Record]:
-    """Return the runs of ``study`` that ``gpu`` can be compared with: of its row, its recipe and its images."""
-    return [run for run in study if (run.row, run.recipe, run.images) == (gpu.row, gpu.recipe, gpu.images)]
 
 
 def beside(gpu: Record, study: Sequence[Record]) -> str:

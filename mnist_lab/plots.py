@@ -1,5 +1,7 @@
 """Figures from plain data. Each function returns a Figure; showing and saving is the caller's."""
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
@@ -122,7 +124,7 @@ def learning_curves(records: Sequence[Record], title: str) -> Figure:
             loss.plot(epochs, [value["loss"] for value in values], style, color=colour, label=label)
             accuracy.plot(epochs, [100 * value["accuracy"] for value in values], style, color=colour)
     loss.set(xlabel="epoch", ylabel="cross-entropy, nats", yscale="log")
-    _plain_numbers(loss)
+    plain_numbers(loss)
     loss.legend(frameon=False, fontsize=8)
     accuracy.set(xlabel="epoch", ylabel="accuracy, %")
     _zoom(accuracy, records)
@@ -210,11 +212,16 @@ def _zoom(axis: Axes, records: Sequence[Record]) -> None:
     axis.set_ylim(low, 100)
 
 
-def _plain_numbers(axis: Axes) -> None:
+def plain_numbers(axis: Axes) -> None:
     """Label a logarithmic y axis with 0.02 rather than with a power of ten, and at 1, 2 and 5 alone."""
     axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
+
+
+def fingerprint(shown: list) -> str:
+    """Return the SHA-256 of the plain data that a figure shows; saved with it, it tells when the figure is stale."""
+    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
 
 
 def mark(axis: Axes, value: float, text: str) -> None:

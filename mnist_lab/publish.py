@@ -1,7 +1,5 @@
 """From an executed run to tracked results: check everything, then replace all files together."""
 
-import hashlib
-import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -12,7 +10,7 @@ import nbformat
 from mnist_lab.atomic import replace_together
 from mnist_lab.benchmark import Benchmark, load_benchmark, save_benchmark
 from mnist_lab.executed import finalise
-from mnist_lab.plots import time_shares
+from mnist_lab.plots import fingerprint, time_shares
 from mnist_lab.published import plots as published_plots
 from mnist_lab.readme import Tracked, render
 from mnist_lab.records import Record, in_order, is_publishable, load_records, save
@@ -210,6 +208,5 @@ def draw_seeds(records: list[Record], path: Path) -> None:
 
 
 def seeds_fingerprint(records: list[Record]) -> str:
-    """Return the SHA-256 of what the figure of all seeds shows of ``records``."""
-    shown = [[record.row, record.change, record.seed, record.history] for record in records]
-    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+    """Return the fingerprint of what the figure of all seeds shows of ``records``."""
+    return fingerprint([[record.row, record.change, record.seed, record.history] for record in records])

@@ -65,7 +65,8 @@ def by_row(records: Sequence[Record]) -> list[list[Record]]:
         for other in others:
             if (other.recipe, other.images) != (first.recipe, first.images):
                 raise ValueError(
-                    f"row {first.row} mixes different recipes or data: {first.file_name}, {other.file_name}"
+                    f"row {first.row} mixes different recipes or data: {first.file_name} and {other.file_name}; "
+                    "train both again, or remove the outdated one"
                 )
         if len({record.seed for record in (first, *others)}) != 1 + len(others):
             raise ValueError(f"row {first.row} holds a seed twice")
@@ -178,6 +179,11 @@ def study_of(runs: Sequence[Record], tracked: Sequence[Record]) -> list[Record]:
     """
     found = []
     for run in runs:
-        same = [one for one in tracked if (one.row, one.recipe, one.images) == (run.row, run.recipe, run.images)]
-        found += sorted([run, *(one for one in same if one.seed != run.seed)], key=lambda one: one.seed)
+        others = [one for one in same_kind(run, tracked) if one.seed != run.seed]
+        found += sorted([run, *others], key=lambda one: one.seed)
     return found
+
+
+def same_kind(run: Record, tracked: Sequence[Record]) -> list[Record]:
+    """Return the tracked runs that ``run`` can be compared with: of its row, its recipe and its images."""
+    return [one for one in tracked if (one.row, one.recipe, one.images) == (run.row, run.recipe, run.images)]

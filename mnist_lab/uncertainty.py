@@ -1,4 +1,7 @@
-"""How sure a number is: intervals, tests and effect sizes, on scipy. All intervals are of 95 % confidence."""
+"""How sure a number is: intervals, tests and effect sizes, on scipy. All intervals are of 95 % confidence.
+
+scipy.stats takes long to import, so only the functions that need it do.
+"""
 
 import math
 import statistics
@@ -14,23 +17,22 @@ RESAMPLES = 10_000  # of a bootstrap: its ends then move by hundredths of the in
 
 def mean_interval(values: Sequence[float]) -> Interval | None:
     """Return Student's t-interval of the mean; None with one value, which says nothing of the spread."""
+    return _student_interval(values, 1 / len(values))
+
+
+def prediction_interval(values: Sequence[float]) -> Interval | None:
+    """Return where one more value is expected (Student's t); None with one value."""
+    return _student_interval(values, 1 + 1 / len(values))
+
+
+def _student_interval(values: Sequence[float], variances: float) -> Interval | None:
+    """Return the interval about the mean for what strays from it by so many variances of one value."""
     from scipy import stats
 
     if len(values) < 2:
         return None
     quantile = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1)
-    mean, half = statistics.fmean(values), quantile * statistics.stdev(values) / math.sqrt(len(values))
-    return float(mean - half), float(mean + half)
-
-
-def prediction_interval(values: Sequence[float]) -> Interval | None:
-    """Return where one more value is expected (Student's t); None with one value."""
-    from scipy import stats
-
-    if len(values) < 2:
-        return None
-    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 1) * math.sqrt(1 + 1 / len(values))
-    mean, half = statistics.fmean(values), reach * statistics.stdev(values)
+    mean, half = statistics.fmean(values), quantile * statistics.stdev(values) * math.sqrt(variances)
     return float(mean - half), float(mean + half)
 
 
@@ -111,9 +113,9 @@ def two_way_interval(misread: Sequence[Collection[int]], count: int) -> Interval
     """Return the interval of a recipe's accuracy when other seeds train it and other images are read.
 
     ``misread`` holds for each seed the indices of the images it misread, of ``count``. Seeds and images are drawn
-    again, independently of each other (Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007; rather
-    too wide than too narrow); with a fixed generator, so that the same records give the same interval. None with
-    one seed.
+    again, independently of each other (Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007: of many
+    seeds rather too wide than too narrow; a few show too little of their spread); with a fixed generator, so that the
+    same records give the same interval. None with one seed.
     """
     if len(misread) < 2:
         return None

@@ -178,7 +178,8 @@ def no_training(tmp_path, monkeypatch) -> Path:
     places = {"RECORDS": "records", "IMAGES": "images", "README": "README.md"}
     for name, place in (places | {"PUBLISHED": "series", "SEARCH": "search", "FRONTIER": "frontier"}).items():
         monkeypatch.setattr(publish, name, tmp_path / place)
-    monkeypatch.setattr(runner, "RUNS", tmp_path / "runs")
+    for module in (runner, publish):
+        monkeypatch.setattr(module, "RUNS", tmp_path / "runs")
     like = load_records(publish.RECORDS)[0]
 
     def conduct(plan, folder, parallel):

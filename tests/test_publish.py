@@ -179,7 +179,7 @@ def test_a_run_on_a_gpu_is_tracked_where_the_study_does_not_look(checkout, on_gp
     assert records.load_records(publish.RECORDS) == before
     assert publish.README.read_text().count("**On a GPU:** Tesla T4") == 2
     publish.publish(folder, steps)  # further runs on the CPU leave it
-    publish.write_readme()
+    publish.write_overview()
     assert publish.README.read_text().count("**On a GPU:** Tesla T4") == 2
     assert not [path for path in root.rglob(".*")]
 

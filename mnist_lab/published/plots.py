@@ -1,21 +1,21 @@
 """Figures of the published series: what is claimed of them, and what our seeds of their recipes reach."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from mnist_lab import plots
+from mnist_lab.plots import COLOURS, mark, plain_numbers, tidy
 from mnist_lab.published.claims import CLAIMS
 from mnist_lab.published.recipes import RECIPES
 from mnist_lab.published.tables import FIGURES, best_epoch, seeds_of
 from mnist_lab.records import Record
 from mnist_lab.results import TARGET
 
-THEIRS, OURS, CLAIM = "#0072b2", "#009e73", "#d55e00"  # told apart by colour-blind readers too
+THEIRS, CLAIM, OURS = COLOURS[:3]
+TARGET_MISREAD = 100 * (1 - TARGET)  # per cent
 COLUMNS = 4
 
 
@@ -45,8 +45,9 @@ def claims_and_seeds(published: Sequence[Record], own: Sequence[Record], title: 
             axis.axvline(place - 0.5, color="#dddddd", linewidth=0.8)  # between two series
     axis.set(title=title, ylabel="test images misread, %", yscale="log")
     axis.set_xticks(range(len(rows)), [name.replace("Later", "\nlater") for name, _, _ in rows], fontsize=9)
-    _plain(axis)
-    _target(axis)
+    plain_numbers(axis)
+    tidy(axis)
+    mark(axis, TARGET_MISREAD, f"{100 * TARGET:.1f} % right")
     axis.legend(frameon=False, fontsize=9)
     return figure
 
@@ -76,8 +77,10 @@ def curves_of_the_series(published: Sequence[Record], title: str) -> Figure:
             f"{name.replace('Later', ' later')}: {len(records)} seed{'s' if len(records) > 1 else ''}{log}", fontsize=9
         )
         axis.set(yscale="log", ylim=(0.35, 10))
-        _plain(axis)
-        _target(axis, label=False)
+        plain_numbers(axis)
+        tidy(axis)
+        mark(axis, TARGET_MISREAD, "")
+        axis.tick_params(labelsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     for axis in panels.flat[len(names) :]:
         axis.axis("off")
@@ -109,25 +112,10 @@ def save_figures(published: Sequence[Record], own: Sequence[Record], folder: Pat
 
 
 def fingerprint(published: Sequence[Record], own: Sequence[Record]) -> str:
-    """Return the SHA-256 of what the figures show."""
-    shown = [[record.row, record.seed, record.history] for record in [*published, *own]]
-    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+    """Return the fingerprint of what the figures show."""
+    return plots.fingerprint([[record.row, record.seed, record.history] for record in [*published, *own]])
 
 
 def misread(accuracy: float) -> float:
     """Return per cent of images misread."""
     return 100 * (1 - accuracy)
-
-
-def _plain(axis: Axes) -> None:
-    axis.spines[["top", "right"]].set_visible(False)
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter(lambda value, place: f"{value:g}" if f"{value:g}"[-1] in "25" else "")
-    axis.tick_params(which="both", labelsize=8)
-
-
-def _target(axis: Axes, label: bool = True) -> None:
-    axis.axhline(100 * (1 - TARGET), color="#555555", linestyle=":", linewidth=1)
-    if label:
-        text = f"{100 * TARGET:.1f} % right"
-        axis.annotate(text, (1.01, 100 * (1 - TARGET)), xycoords=("axes fraction", "data"), va="center", fontsize=8)

@@ -1,7 +1,5 @@
 """Figures of the search and of the frontier."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
@@ -9,7 +7,8 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from mnist_lab.plots import COLOURS, TARGET_COLOUR, tidy
+from mnist_lab import plots
+from mnist_lab.plots import COLOURS, TARGET_COLOUR, mark, tidy
 from mnist_lab.records import Record
 from mnist_lab.results import TARGET
 from mnist_lab.search.tables import BASE, FRONTIER_FIGURE, SEARCH_FIGURE, Trial, trials, verdict
@@ -69,9 +68,7 @@ def _curve(axis: Axes, places: Sequence[int], found: Sequence[Trial], records: S
         if trial.interval is not None:
             axis.plot([place, place], [100 * end for end in trial.interval], color=COLOURS[0], linewidth=2)
     axis.plot(places, [100 * trial.mean for trial in found], "o-", color=COLOURS[0], markersize=5, linewidth=1)
-    axis.axhline(100 * TARGET, color=TARGET_COLOUR, linestyle=":", linewidth=1)
-    axis.annotate(f"{100 * TARGET:.1f} %", (0.01, 100 * TARGET), xycoords=("axes fraction", "data"), va="bottom",
-                  fontsize=8, color=TARGET_COLOUR)  # fmt: skip
+    mark(axis, 100 * TARGET, f"{100 * TARGET:.1f} %")
     tidy(axis)
 
 
@@ -92,6 +89,5 @@ def save_figures(searched: Sequence[Record], frontier_records: Sequence[Record],
 
 
 def fingerprint(records: Sequence[Record]) -> str:
-    """Return the SHA-256 of what a figure shows of ``records``."""
-    shown = [[record.row, record.change, record.seed, record.accuracy, record.loss] for record in records]
-    return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+    """Return the fingerprint of what a figure shows of ``records``."""
+    return plots.fingerprint([[r.row, r.change, r.seed, r.accuracy, r.loss] for r in records])

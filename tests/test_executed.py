@@ -104,3 +104,14 @@ def test_what_a_reader_should_not_meet_is_refused(step, ran, damage, message):
     damage(ran)
     with pytest.raises(RunError, match=rf"{step.path.name} cannot be published.*{message}"):
         finalised(ran, step)
+
+
+@pytest.mark.parametrize(("home", "said"), [("/", "see https://example.org"), ("/home/é", "the file /home/é/data")])
+def test_a_home_is_no_part_of_an_address_and_may_hold_any_letter(step, ran, monkeypatch, home, said):
+    monkeypatch.setattr(Path, "home", lambda: Path(home))
+    ran.cells[OUTPUT].outputs.append(nbformat.v4.new_output("stream", name="stdout", text=said))
+    if home == "/":
+        assert said in nbformat.writes(finalised(ran, step))
+    else:
+        with pytest.raises(RunError, match="shows a path"):
+            finalised(ran, step)

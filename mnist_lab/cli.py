@@ -98,7 +98,7 @@ def parser() -> argparse.ArgumentParser:
         "--seeds",
         type=positive,
         metavar="N",
-        help=f"how many ({screening.SEEDS}; {screening.FRONTIER_SEEDS} of the frontier)",
+        help=f"how many ({screening.SEEDS}; {screening.MORE_SEEDS} of step-3 itself and of the frontier)",
     )
     tries.add_argument("--json", action="store_true", help="train nothing; print the tracked results for scripts")
     tries.set_defaults(command=commands.try_candidates)
@@ -141,7 +141,7 @@ def parser() -> argparse.ArgumentParser:
         sub = verbs.add_parser(name, help=about, description=about)
         sub.add_argument("--json", action="store_true", help="print JSON for scripts")
         sub.set_defaults(command=command)
-    tables = verbs.add_parser("readme", help="write README.md's tables and figure anew from the tracked records")
+    tables = verbs.add_parser("readme", help="write README.md's tables and figures anew from the records")
     tables.set_defaults(command=commands.write_readme)
     sheets = verbs.add_parser("workbook", help="write RF_calculations.xlsx anew from the networks and the steps")
     sheets.set_defaults(command=commands.write_workbook)

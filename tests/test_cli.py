@@ -53,5 +53,5 @@ def test_every_command_is_explained(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     said = capsys.readouterr().out
-    for verb in ("run", "study", "reproduce", "bench", "results", "models", "readme", "workbook"):
+    for verb in ("run", "study", "reproduce", "search", "bench", "results", "models", "readme", "workbook"):
         assert f"\n    {verb}" in said

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from PIL import Image
 
-from mnist_lab import cli, data, experiment, publish, readme, runner
+from mnist_lab import cli, commands, data, experiment, publish, readme, runner
 from mnist_lab.cloud import flow
 from mnist_lab.published import plots as published_plots
 from mnist_lab.published import reproduction
@@ -175,11 +175,17 @@ def test_commands_in_the_readme_exist():
 
 
 def test_other_commands_in_the_readme_exist():
-    """Each line is parsed as the command line would."""
-    lines = re.findall(r"^(?:\.venv/bin/)?mnist-lab ((?:sagemaker|reproduce)[^#\n]*)", README, re.MULTILINE)
-    assert len(lines) >= 12
+    """Each line is parsed as the command line would, and the steps and candidates that it names are there."""
+    lines = re.findall(r"^(?:\.venv/bin/)?mnist-lab ([^#\n]*)", README, re.MULTILINE)
+    assert {line.split()[0] for line in lines} >= {"study", "search", "reproduce", "sagemaker"}
     for line in lines:
-        cli.parser().parse_args(shlex.split(line))
+        options = cli.parser().parse_args(shlex.split(line))
+        choose = {commands.reproduce: reproduction.choose, commands.try_candidates: screening.choose}
+        if options.command in choose:
+            assert choose[options.command](options.names)
+    for verb in re.findall(r"`(?:\.venv/bin/)?mnist-lab ([a-z]+)", README):
+        with pytest.raises(SystemExit, match="0"):
+            cli.parser().parse_args([verb, "--help"])
 
 
 def test_pins_say_who_needs_them_and_cover_the_package():

@@ -11,7 +11,7 @@ from mnist_lab.search import candidates
 from mnist_lab.search.candidates import Candidate
 from mnist_lab.search.tables import BASE
 
-SEEDS, FRONTIER_SEEDS = 3, 5
+SEEDS, MORE_SEEDS = 3, 5  # more of step 3, which all are held against, and of the frontier
 SETTINGS = Settings(seed=0, device="auto", threads=1, data="MNIST", score_on="held-out", train_limit=None)
 
 
@@ -39,8 +39,8 @@ def choose(names: Sequence[str]) -> list[Candidate]:
 
 
 def default_seeds(candidate: Candidate) -> int:
-    """Return how many seeds a candidate gets: more for what all are held against, and for the frontier."""
-    return FRONTIER_SEEDS if candidate.family == "frontier" or candidate.name == BASE else SEEDS
+    """Return how many seeds a candidate gets."""
+    return MORE_SEEDS if candidate.family == "frontier" or candidate.name == BASE else SEEDS
 
 
 def train(candidate: Candidate, seeds: int, device: str, parallel: int | None) -> list[Record]:

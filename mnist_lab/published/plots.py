@@ -90,7 +90,8 @@ def curves_of_the_series(published: Sequence[Record], title: str) -> Figure:
     ]:
         panels.flat[0].plot([], [], color=colour, label=label)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
-    figure.supxlabel("epoch", fontsize=10)
+    for axis in panels[-1]:
+        axis.set_xlabel("epoch", fontsize=9)
     figure.supylabel("test images misread, %", fontsize=10)
     return figure
 

@@ -38,6 +38,12 @@ def test_a_repair_is_no_step_of_the_series(three, seed_of):
     assert [found.step for found in reproductions([*three, repaired], [])] == ["E3"]
 
 
+def test_our_own_steps_have_a_table_before_any_published_step_is_trained(published, seed_of):
+    for others in ([], [seed_of(NO_DROPOUT, 0, 99.6)]):
+        table = published_tables.reproductions_table(reproductions(others, [published]), others)
+        assert [row[0] for row in table.rows] == ["our step 3"] and "on average over" not in table.note
+
+
 def test_without_records_the_blocks_say_so(published, seed_of):
     assert "No step has been trained yet" in published_tables.published_block([], [published])
     assert "No repair has been trained yet" in published_tables.repairs_block([])

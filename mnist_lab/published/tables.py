@@ -141,11 +141,13 @@ def summary_line(found: Sequence[Reproduction], published: Sequence[Record]) -> 
             f"{sum(judged)} of {len(judged)} claims lie where one more of our seeds is expected; from so few seeds "
             "that is wide, so a claim in it is not refuted, but not confirmed either. "
         )
-    return (
-        f"{said}To report the best epoch on the test set in place of the last one adds {statistics.fmean(gains):.2f} "
-        f"points on average over the {len(gains)} runs of published steps, at most {max(gains):.2f}. Seconds as they "
-        f"were, whatever else the machine did. Device: {devices}."
-    )
+    if gains:
+        said += (
+            "To report the best epoch on the test set in place of the last one adds "
+            f"{statistics.fmean(gains):.2f} points on average over the {len(gains)} runs of published steps, at most "
+            f"{max(gains):.2f}. "
+        )
+    return f"{said}Seconds as they were, whatever else the machine did. Device: {devices}."
 
 
 def repairs_block(published: Sequence[Record]) -> str:

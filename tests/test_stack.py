@@ -7,6 +7,7 @@ from torch import nn
 from mnist_lab import experiment
 from mnist_lab.batches import OrderedBatches, ShuffledBatches
 from mnist_lab.models import MODELS, OWN, build
+from mnist_lab.recipe import ParameterError
 from mnist_lab.stack import StackedBatches, stack, unstack
 from mnist_lab.training import Update, evaluate, train_one_epoch
 
@@ -134,6 +135,13 @@ def test_stacked_batches_are_those_of_each_seed(few, recipe):
             for i, (own_images, own_labels) in enumerate(singles):
                 assert torch.equal(labels[:, i], own_labels)
                 assert torch.allclose(images[:, i : i + 1], own_images, atol=1e-6)
+
+
+def test_an_engine_that_seeds_a_batch_as_a_whole_is_refused(recipe, small, settings):
+    recipe = replace(recipe, engine="albumentations")
+    with pytest.raises(ParameterError, match=r"ENGINE 'albumentations'.* --parallel 1"):
+        experiment.assemble(recipe, small, settings, [0, 1])
+    assert len(experiment.assemble(recipe, small, settings, [0]).scored) == 1
 
 
 def test_a_layer_that_mixes_networks_is_refused():

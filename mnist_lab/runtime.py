@@ -2,7 +2,6 @@
 
 import os
 import platform
-import resource
 import subprocess
 import sys
 from importlib.metadata import version
@@ -83,6 +82,8 @@ def peak_memory() -> float:
     Linux counts the memory of the process that started this one into ``getrusage`` (ru_maxrss outlives exec), so
     there it is read from /proc. Elsewhere ``getrusage`` is all there is.
     """
+    import resource  # not on Windows, where notebooks run too
+
     found = stated(Path("/proc/self/status"), "VmHWM")
     if found is not None:
         return int(found.split()[0]) / 2**20  # "123 kB"

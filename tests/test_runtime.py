@@ -1,4 +1,5 @@
 import os
+import resource
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -63,7 +64,7 @@ def test_memory_is_in_gibibytes(monkeypatch):
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     assert 0.01 * total < runtime.available_memory() <= total
     with monkeypatch.context() as inherited:  # what the process that started this one held
-        inherited.setattr(runtime.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=2**40))
+        inherited.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=2**40))
         assert 0.05 < runtime.peak_memory() < total
     monkeypatch.setattr(runtime, "stated", lambda *ignored: None)
     assert runtime.available_memory() is None

@@ -23,11 +23,12 @@ def replace_together(sources: Mapping[Path, Path], unwanted: Iterable[Path] = ()
     """Put every source in the place of its target and remove the unwanted files: all of it, or nothing.
 
     All new files are written beside their targets first. Then they are swapped in, with Ctrl-C and SIGTERM
-    held back; if one cannot be, the old files return. Raises OSError.
+    held back; if one cannot be, the old files return and new ones go. Raises OSError.
     """
     new = {target: target.with_name(f".{target.name}.new") for target in sources}
     old = {path: path.with_name(f".{path.name}.old") for path in [*sources, *unwanted]}
-    touched = []
+    kept: list[Path] = []  # whose old file waits beside it
+    placed: list[Path] = []
     try:
         for target, source in sources.items():
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -35,18 +36,22 @@ def replace_together(sources: Mapping[Path, Path], unwanted: Iterable[Path] = ()
         with signals_held_back():
             try:
                 for path in old:
-                    touched.append(path)
                     if path.exists():
                         path.replace(old[path])
+                        kept.append(path)
                     if path in new:
                         new[path].replace(path)
+                        placed.append(path)
             except OSError:
-                for path in touched:
-                    if old[path].exists():
-                        old[path].replace(path)
+                for path in placed:
+                    path.unlink()
+                for path in kept:
+                    old[path].replace(path)
                 raise
+            for path in kept:  # only now: an old file that could not return must not be lost
+                old[path].unlink()
     finally:
-        for leftover in [*new.values(), *old.values()]:
+        for leftover in new.values():
             leftover.unlink(missing_ok=True)
 
 

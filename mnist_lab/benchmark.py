@@ -6,7 +6,6 @@ What is compared takes turns within one run, since machines are noisy: trust rat
 import json
 import multiprocessing
 import operator
-import resource
 import statistics
 import time
 from dataclasses import asdict, dataclass, replace
@@ -22,17 +21,18 @@ from mnist_lab.atomic import write_whole
 from mnist_lab.augment import Policy
 from mnist_lab.experiment import assemble, load_data, train_together
 from mnist_lab.models import build
-from mnist_lab.per_image import albumentations_transform, loader, torchvision_transform
+from mnist_lab.per_image import PerImageBatches, albumentations_transform, torchvision_transform
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.results import TARGET
-from mnist_lab.runtime import environment, pick_device
+from mnist_lab.runtime import environment, peak_memory, pick_device
 from mnist_lab.summary import facts
-from mnist_lab.training import Batches, Epoch, Update, train_one_epoch
+from mnist_lab.training import Batches, Diverged, Epoch, Update, train_one_epoch
 
 EPOCH = 60_000  # images: every speed is scaled to it
 SAMPLE, ROUNDS = 6_000, 5  # images per measurement, and measurements
 MANY = 64  # seeds at once on a GPU
 WORKERS = (0, 2)  # processes of a DataLoader
+SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit the locks of PyTorch's threads
 
 # A published recipe as it is usually run: its network, batch size, and a distortion for a quarter of the images.
 BASELINE, BASELINE_BATCH = "E3", 512
@@ -99,7 +99,7 @@ def measure(recipe: Recipe, settings: Settings) -> Benchmark:
         peak_memory=memory,
         gpu_run=time_runs(recipe, held_out, [0]) if device.type == "cuda" else None,
         gpu_many=time_runs(recipe, held_out, range(MANY)) if device.type == "cuda" else None,
-        environment=environment(device),
+        environment=environment(device) | {"threads": settings.threads},
     )
 
 
@@ -112,7 +112,7 @@ def compare_ways(recipe: Recipe, settings: Settings, rounds: int = ROUNDS, sampl
     ways: list[tuple[str, str, int, int, Update, Batches]] = [(name, model, size, threads, ours.update, ours.train)]
     if threads > 1:
         ways.append((name, model, size, 1, ours.update, ours.train))
-    images, policy = data.train.to(torch.device("cpu")), recipe.policy()
+    images, policy, device = data.train.to(torch.device("cpu")), recipe.policy(), data.train.images.device
     for name, model, size, transform in [
         ("albumentations, image by image", recipe.model, recipe.batch_size, albumentations_transform(policy)),
         ("torchvision, image by image", recipe.model, recipe.batch_size, torchvision_transform(policy)),
@@ -120,9 +120,8 @@ def compare_ways(recipe: Recipe, settings: Settings, rounds: int = ROUNDS, sampl
          albumentations_transform(BASELINE_POLICY, BASELINE_SHARE)),
     ]:  # fmt: skip
         for workers in WORKERS:
-            update = usual_update(model, data.train.images.device)
-            batches = loader(images, size, transform, workers)
-            ways.append((f"{name}, {workers} workers", model, size, threads, update, batches))
+            batches = PerImageBatches(images, size, transform, workers, device)
+            ways.append((f"{name}, {workers} workers", model, size, threads, usual_update(model, device), batches))
     seconds: list[list[float]] = [[] for _ in ways]
     for _ in tqdm(range(rounds + 1), desc="ways to train", unit="round", leave=False):
         for (_, _, size, threads, update, batches), times in zip(ways, seconds, strict=True):
@@ -178,42 +177,45 @@ def epochs_to_target(accuracies: list[float]) -> int | None:
 
 
 def train_in_process(recipe: Recipe, settings: Settings) -> tuple[list[Epoch], float, float]:
-    """Train in a process of its own; return the history, the seconds, and the GiB of memory taken at the peak."""
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=train_alone, args=(recipe, settings, theirs), daemon=True)
+    """Train in a process of its own; return history, seconds and GiB of memory at the peak, or raise what it raises."""
+    ours, theirs = SPAWN.Pipe(duplex=False)
+    process = SPAWN.Process(target=train_alone, args=(recipe, settings, theirs), daemon=True)
     process.start()
-    theirs.close()
+    theirs.close()  # or the pipe would not end with the process
     with tqdm(total=recipe.epochs, desc="one run", unit="epoch", leave=False) as bar:
-        while isinstance(message := ours.recv(), Epoch):
-            bar.update()
+        try:
+            while isinstance(message := ours.recv(), Epoch):
+                bar.update()
+        except EOFError:
+            raise RuntimeError("the training process was killed, perhaps for want of memory") from None
     process.join()
+    if isinstance(message, Exception):
+        raise message
     return message
 
 
 def train_alone(recipe: Recipe, settings: Settings, pipe: Connection) -> None:
-    """Train one seed; send every epoch, then what :func:`train_in_process` returns."""
-    (run,) = train_together(recipe, load_data(settings), settings, [settings.seed], on_epoch=pipe.send)
-    pipe.send((run.history, run.seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20))
+    """Train one seed; send every epoch, then what :func:`train_in_process` returns or raises."""
+    try:
+        (run,) = train_together(recipe, load_data(settings), settings, [settings.seed], on_epoch=pipe.send)
+        pipe.send(run if isinstance(run, Diverged) else (run.history, run.seconds, peak_memory()))
+    except Exception as error:
+        pipe.send(error)
 
 
 def throughput(recipe: Recipe, settings: Settings, processes: int, rounds: int = 3) -> float:
     """Return how many times the images per second of one process so many processes train, one thread each."""
-    ratios = []
-    for _ in tqdm(range(rounds), desc="processes", unit="round", leave=False):
-        ratios.append(images_per_second(recipe, settings, processes) / images_per_second(recipe, settings, 1))
-    return statistics.median(ratios)
+    return statistics.median(
+        images_per_second(recipe, settings, processes) / images_per_second(recipe, settings, 1)
+        for _ in tqdm(range(rounds), desc="processes", unit="round", leave=False)
+    )
 
 
 def images_per_second(recipe: Recipe, settings: Settings, processes: int) -> float:
     """Return how many images per second so many processes train together."""
-    context = multiprocessing.get_context("spawn")
     settings = replace(settings, device="cpu", threads=1, train_limit=SAMPLE)
-    with context.Pool(processes, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        speeds = pool.starmap(train_for_a_while, [(recipe, settings)] * processes, chunksize=1)
-        pool.close()
-        pool.join()
-    return sum(speeds)
+    with SPAWN.Pool(processes) as pool:
+        return sum(pool.starmap(train_for_a_while, [(recipe, settings)] * processes, chunksize=1))
 
 
 def train_for_a_while(recipe: Recipe, settings: Settings, seconds: float = 15) -> float:

@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from mnist_lab.augment import AlbumentationsEngine
 from mnist_lab.batches import ShuffledBatches, count_batches
 from mnist_lab.cuda_graph import GraphedUpdate
 from mnist_lab.data import Dataset, hold_out, load
-from mnist_lab.recipe import AnyRecipe, Settings
+from mnist_lab.recipe import AnyRecipe, ParameterError, Settings
 from mnist_lab.runtime import make_repeatable, pick_device, pick_precision
 from mnist_lab.stack import StackedBatches, stack, unstack
 from mnist_lab.training import Batches, Diverged, Epoch, Update, WeightAverage, fit, predict, train_one_epoch
@@ -43,8 +44,10 @@ class Parts:
 
 
 def load_data(settings: Settings) -> Dataset:
-    """Load what ``settings`` ask for, onto their device. With score_on "held-out" the test set is not touched:
-    its place is taken by images held out of the training set."""
+    """Load what ``settings`` ask for, onto their device.
+
+    With score_on "held-out" the test set is not touched: images held out of the training set take its place.
+    """
     data = load(settings.data)
     train, test = data.train, data.test
     if settings.score_on == "held-out":
@@ -61,13 +64,21 @@ def initial_network(recipe: AnyRecipe, settings: Settings, seed: int) -> nn.Sequ
 
 
 def assemble(recipe: AnyRecipe, data: Dataset, settings: Settings, seeds: Sequence[int]) -> Parts:
-    """Build the parts of a run of ``seeds``, which train as one stack if there are several."""
+    """Build the parts of a run of ``seeds``, which train as one stack if there are several.
+
+    Raises ParameterError for several seeds of the engine "albumentations": all would see the images of the first.
+    """
     device = pick_device(settings.device)
     networks, batches = [], []
     for seed in seeds:
         networks.append(initial_network(recipe, settings, seed))
         batches.append(ShuffledBatches(data.train, recipe.batch_size, seed=seed, augment=recipe.augment()))
     many = len(seeds) > 1
+    if many and isinstance(batches[0].augment, AlbumentationsEngine):
+        raise ParameterError(
+            "ENGINE 'albumentations' draws from one seed per batch, so seeds cannot train side by side with it: "
+            "use 'tensor', or --parallel 1"
+        )
     model = (stack(networks) if many else networks[0]).to(device, memory_format=torch.channels_last)
     train = StackedBatches(batches) if many else batches[0]
     optimizer = recipe.optimizer(model.parameters(), device)

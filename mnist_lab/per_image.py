@@ -1,6 +1,6 @@
 """The usual way to feed a network, to compare with: a DataLoader that distorts image by image."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -56,13 +56,26 @@ def torchvision_transform(policy: Policy) -> Transform:
     )
 
 
-def loader(split: Split, batch_size: int, transform: Transform, workers: int) -> DataLoader:
-    """Return shuffled batches of ``split``, prepared by so many worker processes; 0 is none but the main one."""
-    return DataLoader(
-        PerImage(split, transform),
-        batch_size,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-    )
+class PerImageBatches:
+    """Shuffled batches of a split on the CPU, prepared by so many worker processes (0: by this one), on ``device``.
+
+    Yields images (B, 1, 28, 28) and labels (B,); the incomplete last batch is left out.
+    """
+
+    def __init__(self, split: Split, size: int, transform: Transform, workers: int, device: torch.device):
+        self.device = device
+        self.loader = DataLoader(
+            PerImage(split, transform),
+            size,
+            shuffle=True,
+            drop_last=True,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self.loader:
+            yield images.to(self.device), labels.to(self.device)

@@ -3,6 +3,7 @@
 import os
 import platform
 import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -71,12 +72,22 @@ def environment(device: torch.device) -> dict[str, object]:
 
 def available_memory() -> float | None:
     """Return how much memory new processes may take, in GiB; None where the system does not say."""
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) / 2**20  # kibibytes
-    return None
+    found = stated(Path("/proc/meminfo"), "MemAvailable")
+    return None if found is None else int(found.split()[0]) / 2**20  # "123 kB"
+
+
+def peak_memory() -> float:
+    """Return how much memory this process held at its peak, in GiB.
+
+    Linux counts the memory of the process that started this one into ``getrusage`` (ru_maxrss outlives exec), so
+    there it is read from /proc. Elsewhere ``getrusage`` is all there is.
+    """
+    import resource  # not on Windows, where notebooks run too
+
+    found = stated(Path("/proc/self/status"), "VmHWM")
+    if found is not None:
+        return int(found.split()[0]) / 2**20  # "123 kB"
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
 
 
 def run_folder() -> Path:
@@ -91,12 +102,17 @@ def run_folder() -> Path:
 
 def processor() -> str:
     """Name the CPU, as /proc/cpuinfo does where there is one."""
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return stated(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
+
+
+def stated(path: Path, name: str) -> str | None:
+    """Return what follows the first ``name`` and a colon in a file of Linux's /proc; None if it is not there."""
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
+    return None
 
 
 def commit() -> str | None:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+import torch
 from tqdm import tqdm
 
 from mnist_lab.experiment import load_data, measure_opening, train_together
@@ -62,8 +63,8 @@ def conduct(plan: Plan, folder: Path, parallel: int | None = None) -> list[Recor
     if problems:
         told = "".join(f"\n  seed {seed}: {problem}" for seed, problem in sorted(problems.items()))
         raise StudyError(f"{len(problems)} of {len(plan.seeds)} seeds did not finish; the others are in {folder}{told}")
-    done = finished(plan, folder)
-    return [done[seed] for seed in plan.seeds]
+    trained = {found.seed: found for found in load_records(folder)}
+    return [trained[seed] for seed in plan.seeds]
 
 
 def finished(plan: Plan, folder: Path) -> dict[int, Record]:
@@ -124,7 +125,12 @@ def train_in_stacks(plan: Plan, seeds: list[int], folder: Path, together: int, p
     problems = {}
     for start in range(0, len(seeds), together):
         chunk = seeds[start : start + together]
-        outcomes = train_together(plan.recipe, data, plan.settings, chunk, on_epoch=progress.epoch)
+        try:
+            outcomes = train_together(plan.recipe, data, plan.settings, chunk, on_epoch=progress.epoch)
+        except torch.OutOfMemoryError as error:
+            raise StudyError(
+                f"{len(chunk)} networks in one stack do not fit into the GPU's memory: use a smaller --parallel"
+            ) from error
         for seed, outcome in zip(chunk, outcomes, strict=True):
             if isinstance(outcome, Diverged):
                 problems[seed] = str(outcome)
@@ -206,9 +212,10 @@ def check_memory(processes: int) -> None:
     """Raise StudyError if so many processes would not fit into the memory that is free."""
     free = available_memory()
     if free is not None and processes * PROCESS_MEMORY > free:
+        fitting = int(free / PROCESS_MEMORY)
         raise StudyError(
             f"{processes} processes need {processes * PROCESS_MEMORY:.1f} GiB of memory, and {free:.1f} GiB are free: "
-            f"at most --parallel {int(free / PROCESS_MEMORY)}"
+            + (f"at most --parallel {fitting}" if fitting else "free some")
         )
 
 

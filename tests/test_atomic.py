@@ -32,6 +32,22 @@ def test_a_missing_source_changes_nothing(files, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"new", "a", "b", "c"}
 
 
+def test_a_swap_that_fails_midway_is_undone(files, tmp_path, monkeypatch):
+    new, targets = files
+    replace_file = Path.replace
+
+    def refused(source, target):
+        if target == targets[1] and source.name.endswith(".new"):
+            raise OSError(28, "No space left on device")
+        return replace_file(source, target)
+
+    monkeypatch.setattr(Path, "replace", refused)
+    with pytest.raises(OSError, match="No space left"):
+        replace_together(dict.fromkeys([tmp_path / "d", *targets[:2]], new), targets[2:])  # "d" was not there before
+    assert [path.read_text() for path in targets] == ["old"] * 3
+    assert {path.name for path in tmp_path.iterdir()} == {"new", "a", "b", "c"}
+
+
 def test_a_signal_waits_until_all_files_are_replaced(files, monkeypatch):
     new, targets = files
     received, replace_file = [], Path.replace

@@ -1,9 +1,13 @@
+import os
+import signal
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from mnist_lab import benchmark
 from mnist_lab.benchmark import epochs_to_target, load_benchmark, save_benchmark
+from mnist_lab.training import Diverged
 
 
 @pytest.fixture
@@ -41,6 +45,47 @@ def test_a_run_in_a_process_tells_its_memory(recipe, settings):
     assert [epoch.number for epoch in history] == [1]
     assert 0 < history[0].seconds < seconds
     assert 0.2 < memory < 2
+
+
+def killed(recipe, settings, pipe):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def failing(recipe, settings, pipe):
+    pipe.send(Diverged("the loss is nan"))
+
+
+@pytest.mark.parametrize(
+    ("work", "error", "message"),
+    [(killed, RuntimeError, "training process was killed, perhaps for want"), (failing, Diverged, "the loss is nan")],
+)
+def test_a_run_that_fails_in_its_process_fails_here(recipe, settings, monkeypatch, work, error, message):
+    monkeypatch.setattr(benchmark, "train_alone", work)
+    with pytest.raises(error, match=message):
+        benchmark.train_in_process(recipe, settings)
+
+
+def test_a_process_sends_why_it_fails(recipe, settings, monkeypatch):
+    sent = []
+    pipe = SimpleNamespace(send=sent.append)
+    benchmark.train_alone(replace(recipe, batch_size=301), settings, pipe)
+    monkeypatch.setattr(benchmark, "train_together", lambda *ignored, **named: [Diverged("the loss is nan")])
+    benchmark.train_alone(recipe, settings, pipe)
+    assert [type(message) for message in sent] == [ValueError, Diverged]
+    assert "batch size 301 does not fit 300" in str(sent[0])
+
+
+def test_speed_is_counted_in_images_of_whole_batches(recipe, settings, monkeypatch):
+    clock = iter([0.0, 1.0, 3.0, 3.0])  # the start, before the only pass, after it, and the end
+    monkeypatch.setattr(benchmark.time, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(benchmark, "train_one_epoch", lambda update, batches: None)
+    assert benchmark.train_for_a_while(recipe, settings, seconds=2) == 288 / 3  # 9 batches of 32 in 300 images
+
+
+def test_throughput_is_the_median_of_ratios(recipe, settings, monkeypatch):
+    speeds = iter([200.0, 100.0, 190.0, 100.0, 90.0, 100.0])
+    monkeypatch.setattr(benchmark, "images_per_second", lambda recipe, settings, processes: next(speeds))
+    assert benchmark.throughput(recipe, settings, 2) == 1.9
 
 
 def test_the_rate_of_a_matrix_product_is_that_of_the_fastest(monkeypatch):

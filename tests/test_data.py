@@ -182,11 +182,15 @@ def test_a_download_of_something_else_is_refused(tmp_path, mirror, monkeypatch):
     assert listing(tmp_path / "data") == {}
 
 
-def test_a_silent_server_is_given_up():
-    before = socket.getdefaulttimeout()
-    with data.socket_timeout(3):
-        assert socket.getdefaulttimeout() == 3
-    assert socket.getdefaulttimeout() == before
+def test_a_silent_server_is_given_up(tmp_path, raw_files, monkeypatch):
+    monkeypatch.setattr(data, "ROOT", tmp_path)
+    monkeypatch.setattr(data, "DOWNLOAD_TIMEOUT", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never answers
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [address])
+        with pytest.raises(DataNotFound, match=r"could not be downloaded.*(timed out|Error downloading)"):
+            data.load_mnist()
+    assert socket.getdefaulttimeout() is None
 
 
 def test_no_network_is_an_instruction(tmp_path, raw_files, monkeypatch):

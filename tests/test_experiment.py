@@ -44,7 +44,15 @@ def test_a_line_per_epoch(recipe, small, settings, capsys):
     assert lines[1].startswith("epoch  2/2   train loss") and " test loss" in lines[1]
 
 
-def test_the_opening_tells_recipes_apart_and_leaves_the_run_alone(recipe, small, settings):
+def test_the_opening_leaves_the_run_alone(recipe, small, settings, monkeypatch):
+    run = experiment.train(recipe, small, settings)
+    monkeypatch.setattr(experiment, "measure_opening", lambda *ignored: 0.0)
+    without = experiment.train(recipe, small, settings)
+    assert without.opening_loss == 0.0 != run.opening_loss
+    assert history(without) == history(run)
+
+
+def test_the_opening_tells_recipes_apart(recipe, small, settings):
     opening = experiment.measure_opening(recipe, small, settings, 0)
     assert experiment.measure_opening(recipe, small, settings, 0) == opening
     changes = {

@@ -3,14 +3,18 @@ import torch
 
 from mnist_lab.augment import Policy
 from mnist_lab.batches import normalise
-from mnist_lab.per_image import albumentations_transform, loader, torchvision_transform
+from mnist_lab.per_image import PerImageBatches, albumentations_transform, torchvision_transform
 
 MAKERS = (albumentations_transform, torchvision_transform)
 
 
+def batches(split, size, transform, device: str = "cpu") -> PerImageBatches:
+    return PerImageBatches(split, size, transform, workers=0, device=torch.device(device))
+
+
 @pytest.mark.parametrize("make", MAKERS)
 def test_without_distortion_an_image_is_only_normalised(make, few):
-    images, labels = next(iter(loader(few, 103, make(Policy()), workers=0)))
+    images, labels = next(iter(batches(few, 103, make(Policy()))))
     assert images.shape == (103, 1, 28, 28) and images.dtype == torch.float32
     expected = {label: normalise(few.images[few.labels == label].float() / 255) for label in range(10)}
     for image, label in zip(images, labels.tolist(), strict=True):  # shuffled
@@ -33,7 +37,12 @@ def test_a_share_of_the_images_may_stay_as_it_is(digits):
 
 
 def test_incomplete_batches_are_left_out_and_images_shuffled(few):
-    batches = loader(few, 50, torchvision_transform(Policy()), workers=0)
-    epochs = [torch.cat([labels for _, labels in batches]) for _ in range(2)]
-    assert len(batches) == 2 and len(epochs[0]) == 100
+    shuffled = batches(few, 50, torchvision_transform(Policy()))
+    epochs = [torch.cat([labels for _, labels in shuffled]) for _ in range(2)]
+    assert len(shuffled) == 2 and len(epochs[0]) == 100
     assert not torch.equal(*epochs)
+
+
+def test_batches_end_up_on_the_device(few):
+    for images, labels in batches(few, 50, torchvision_transform(Policy()), "meta"):  # a device that is everywhere
+        assert images.device.type == labels.device.type == "meta"

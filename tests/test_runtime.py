@@ -1,5 +1,9 @@
+import os
+import resource
 import subprocess
 from importlib.metadata import version
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -35,6 +39,36 @@ def test_environment_names_what_a_result_depends_on():
     assert found["device_type"] == "cpu" and found["device"]
     assert found["threads"] == 1
     assert found["packages"]["torch"] == version("torch")
+
+
+@pytest.mark.parametrize(
+    ("device", "capability", "precision"),
+    [("cpu", None, None), ("cuda", (7, 5), None), ("cuda", (8, 0), torch.bfloat16), ("cuda", (9, 0), torch.bfloat16)],
+)
+def test_precision_is_mixed_from_ampere_on(device, capability, precision, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert runtime.pick_precision(torch.device(device)) == precision
+
+
+def test_what_linux_states_is_read_by_its_name(tmp_path):
+    path = tmp_path / "meminfo"
+    path.write_text("MemFree:  1 kB\nMemAvailable:   2097152 kB\nmodel name\t: A CPU: fast\n")
+    assert runtime.stated(path, "MemAvailable") == "2097152 kB"
+    assert runtime.stated(path, "model name") == "A CPU: fast"
+    assert runtime.stated(path, "Mem") is None
+    assert runtime.stated(tmp_path / "missing", "MemFree") is None
+
+
+@pytest.mark.skipif(not Path("/proc/meminfo").is_file(), reason="needs Linux")
+def test_memory_is_in_gibibytes(monkeypatch):
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    assert 0.01 * total < runtime.available_memory() <= total
+    with monkeypatch.context() as inherited:  # what the process that started this one held
+        inherited.setattr(resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=2**40))
+        assert 0.05 < runtime.peak_memory() < total
+    monkeypatch.setattr(runtime, "stated", lambda *ignored: None)
+    assert runtime.available_memory() is None
+    assert 0.05 < runtime.peak_memory() < total
 
 
 def test_commit_names_changed_code(tmp_path, monkeypatch):

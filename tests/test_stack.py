@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from mnist_lab import experiment
-from mnist_lab.batches import ShuffledBatches
+from mnist_lab.batches import OrderedBatches, ShuffledBatches
 from mnist_lab.models import MODELS, OWN, build
+from mnist_lab.recipe import ParameterError
 from mnist_lab.stack import StackedBatches, stack, unstack
 from mnist_lab.training import Update, evaluate, train_one_epoch
 
@@ -37,7 +40,7 @@ def test_a_stack_gives_every_network_its_own_logits(name):
 
 @pytest.mark.parametrize("name", OWN)
 def test_two_seeds_trained_together_equal_the_same_two_trained_alone(name, recipe, small, settings):
-    recipe = experiment.Recipe(**{**vars(recipe), "model": name})
+    recipe = replace(recipe, model=name)
     together = experiment.train_together(recipe, small, settings, [3, 4], on_epoch=lambda epoch: None)
     for seed, found in zip([3, 4], together, strict=True):
         (alone,) = experiment.train_together(recipe, small, settings, [seed], on_epoch=lambda epoch: None)
@@ -134,12 +137,19 @@ def test_stacked_batches_are_those_of_each_seed(few, recipe):
                 assert torch.allclose(images[:, i : i + 1], own_images, atol=1e-6)
 
 
+def test_an_engine_that_seeds_a_batch_as_a_whole_is_refused(recipe, small, settings):
+    recipe = replace(recipe, engine="albumentations")
+    with pytest.raises(ParameterError, match=r"ENGINE 'albumentations'.* --parallel 1"):
+        experiment.assemble(recipe, small, settings, [0, 1])
+    assert len(experiment.assemble(recipe, small, settings, [0]).scored) == 1
+
+
 def test_a_layer_that_mixes_networks_is_refused():
     with pytest.raises(ValueError, match=r"Softmax.* cannot be stacked"):
         stack([nn.Sequential(nn.Softmax(1)) for _ in range(2)])
 
 
-def test_the_networks_of_a_stack_can_be_scored(few, recipe, small, settings):
+def test_the_networks_of_a_stack_can_be_scored(recipe, small, settings):
     parts = experiment.assemble(recipe, small, settings, [0, 1])
-    scores = [evaluate(network, experiment.OrderedBatches(small.test)) for network in parts.scored]
+    scores = [evaluate(network, OrderedBatches(small.test)) for network in parts.scored]
     assert scores[0] != scores[1]

@@ -142,7 +142,20 @@ def test_ctrl_c_ends_the_processes_and_keeps_what_had_finished(plan, tmp_path, m
     assert not multiprocessing.active_children()
 
 
+def test_a_stack_that_does_not_fit_into_the_gpu_is_told(plan, tmp_path, monkeypatch):
+    def full(*ignored, **named):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(study, "pick_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(study, "train_together", full)
+    with pytest.raises(StudyError, match=r"2 networks in one stack do not fit .* smaller --parallel"):
+        conduct(plan, tmp_path)
+
+
 def test_more_processes_than_fit_into_memory_are_refused(plan, tmp_path, monkeypatch):
     monkeypatch.setattr(study, "available_memory", lambda: 4.0)
     with pytest.raises(StudyError, match=r"4 processes need 6\.0 GiB of memory, and 4\.0 GiB are free: .*--parallel 2"):
         conduct(replace(plan, seeds=range(8)), tmp_path, parallel=4)
+    monkeypatch.setattr(study, "available_memory", lambda: 1.0)
+    with pytest.raises(StudyError, match=r"1 processes need 1\.5 GiB of memory, and 1\.0 GiB are free: free some"):
+        conduct(plan, tmp_path, parallel=1)

@@ -3,21 +3,22 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import nbformat
-from nbformat import NotebookNode
-
-from mnist_lab.runner import RunError, Step, code_cells, faults
+from mnist_lab.runner import RunError, Step, code_cells, faults, read_notebook
 from mnist_lab.runtime import ROOT
 
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
-def finalise(executed: NotebookNode, step: Step, files: list[Path]) -> NotebookNode:
+
+def finalise(executed: "NotebookNode", step: Step, files: list[Path]) -> "NotebookNode":
     """Return the repository's notebook with the outputs of the executed one, without noise, bound to its files.
 
     Raises RunError if a reader would meet an error, a warning, a widget or a path of this machine in it, or if
     its code no longer is that in the repository. (Prose may have been edited while it ran: that is kept.)
     """
-    clean = nbformat.read(step.path, as_version=4)
+    clean = read_notebook(step.path)
     problems = faults(executed)
     places = [str(ROOT), *([f"{Path.home()}/"] if Path.home().name else [])]  # with a home of "/", "//" is no path
     for position, cell in enumerate(executed.cells, 1):
@@ -47,11 +48,18 @@ def finalise(executed: NotebookNode, step: Step, files: list[Path]) -> NotebookN
         "language_info": {"name": "python"},
         "mnist_lab": {"cells": fingerprint(clean), "files": {path.name: digest(path) for path in sorted(files)}},
     }
-    nbformat.validate(clean)
     return clean
 
 
-def fingerprint(notebook: NotebookNode) -> str:
+def write_notebook(notebook: "NotebookNode", path: Path) -> None:
+    """Write a notebook. Raises nbformat.ValidationError if it breaks the format."""
+    import nbformat
+
+    nbformat.validate(notebook)
+    nbformat.write(notebook, path)
+
+
+def fingerprint(notebook: "NotebookNode") -> str:
     """Return the SHA-256 of the sources of a notebook's code cells: outputs belong to exactly these."""
     return hashlib.sha256(json.dumps([cell.source for cell in code_cells(notebook)]).encode()).hexdigest()
 

@@ -37,8 +37,11 @@ def albumentations_transform(policy: Policy, probability: float = 1.0) -> Transf
 
 
 def torchvision_transform(policy: Policy) -> Transform:
-    """Return ``policy`` and the normalisation as one writes them for torchvision."""
+    """Return ``policy`` and the normalisation as one writes them for torchvision. Raises ValueError for a cutout."""
     from torchvision.transforms import InterpolationMode, v2
+
+    if policy.cutout:
+        raise ValueError("the torchvision pipeline has no cutout: set it to 0")
 
     return v2.Compose(
         [

@@ -5,16 +5,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import nbformat
-
 from mnist_lab.atomic import replace_together
 from mnist_lab.benchmark import Benchmark, load_benchmark, save_benchmark
-from mnist_lab.executed import finalise
+from mnist_lab.executed import finalise, write_notebook
 from mnist_lab.plots import fingerprint, time_shares
 from mnist_lab.published import plots as published_plots
 from mnist_lab.readme import Tracked, render
 from mnist_lab.records import Record, in_order, is_publishable, load_records, save
-from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step
+from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step, read_notebook
 from mnist_lab.runtime import ROOT
 from mnist_lab.search import plots as search_plots
 from mnist_lab.study_plots import all_seeds
@@ -157,10 +155,10 @@ def prepare(folder: Path, steps: list[Step]) -> dict[Path, Path]:
     sources = {IMAGES / path.name: path for path in figures}
     sources |= {RECORDS / record.file_name: folder / record.file_name for record in records}
     for step in steps:
-        executed = nbformat.read(folder / step.path.name, as_version=4)
+        executed = read_notebook(folder / step.path.name)
         own = [path for path in sources.values() if belongs_to(path, step)]
         clean = folder / f"{step.path.stem}.published"
-        nbformat.write(finalise(executed, step, own), clean)
+        write_notebook(finalise(executed, step, own), clean)
         sources[step.path] = clean
     return sources | prepare_overview(in_order([*other_seeds(records), *records]), folder)
 

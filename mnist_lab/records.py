@@ -155,6 +155,8 @@ def load_record(path: Path) -> Record:
         if not isinstance(plain[name], kind):
             raise RecordError(f"{path} is not a record: {name} is {plain[name]!r}, not {kind.__name__}")
     loaded = Record(**plain)
+    if path.name != loaded.file_name:  # a copy would count its seed twice
+        raise RecordError(f"{path} holds another record: rename it to {loaded.file_name}, or remove it")
     try:
         wrong = round((1 - loaded.accuracy) * loaded.scored_images)
         losses = [epoch[part]["loss"] for epoch in loaded.history for part in ("train", "test")]

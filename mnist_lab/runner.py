@@ -11,11 +11,12 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-
-import nbformat
-from nbformat import NotebookNode
+from typing import TYPE_CHECKING
 
 from mnist_lab.runtime import ROOT
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
 
 NOTEBOOKS = ROOT / "notebooks"
 RUNS = ROOT / "runs"  # git-ignored: nothing below it is precious
@@ -43,7 +44,7 @@ class Step:
     def defaults(self) -> dict[str, object]:
         """Return the literals of the cell tagged "parameters"; RunError if papermill could not replace them."""
         try:
-            return read_literals(parameters_cell(nbformat.read(self.path, as_version=4)).source)
+            return read_literals(parameters_cell(read_notebook(self.path)).source)
         except (OSError, ValueError, SyntaxError) as error:
             raise RunError(f"{self.path.name}: {error}") from error
 
@@ -53,7 +54,14 @@ def find_steps(folder: Path = NOTEBOOKS) -> list[Step]:
     return [Step(path) for path in sorted(folder.glob("[0-9][0-9]_*.ipynb"))]
 
 
-def parameters_cell(notebook: NotebookNode) -> NotebookNode:
+def read_notebook(path: Path) -> "NotebookNode":
+    """Read a notebook. Only here, since nbformat may take seconds to import and every command would wait for it."""
+    import nbformat
+
+    return nbformat.read(path, as_version=4)
+
+
+def parameters_cell(notebook: "NotebookNode") -> "NotebookNode":
     """Return the one code cell tagged "parameters"; ValueError if there is not just one."""
     tagged = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
@@ -61,7 +69,7 @@ def parameters_cell(notebook: NotebookNode) -> NotebookNode:
     return tagged[0]
 
 
-def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
+def code_cells(notebook: "NotebookNode") -> "list[NotebookNode]":
     """Return a notebook's code cells in order."""
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
 
@@ -128,13 +136,13 @@ def execute(step: Step, overrides: Mapping[str, object], folder: Path) -> Path:
         raise RunError(f"cannot write {output}: {error.strerror or error}") from error
     except RuntimeError as error:  # nbclient: the kernel died
         raise RunError(f"{step.path.name} failed: {' '.join(str(error).split())}\n      See {output}") from error
-    problems = faults(nbformat.read(output, as_version=4))
+    problems = faults(read_notebook(output))
     if problems:
         raise RunError(f"{step.path.name} did not run to its end: {'; '.join(problems)}\n      See {output}")
     return output
 
 
-def faults(notebook: NotebookNode) -> list[str]:
+def faults(notebook: "NotebookNode") -> list[str]:
     """Return why an executed notebook does not count: each code cell must have run, in order, without an error.
 
     papermill's exit code is not enough: it calls ``sys.exit(0)`` in a cell a success.

@@ -87,6 +87,13 @@ def test_what_is_not_a_record_is_refused_by_name(made, tmp_path, damage, message
     assert path.name in str(caught.value)
 
 
+def test_a_copy_of_a_record_does_not_count_twice(made, tmp_path):
+    path = records.save(made[0], tmp_path)
+    (tmp_path / "step-2a-seed-0 (1).json").write_bytes(path.read_bytes())
+    with pytest.raises(RecordError, match=r"seed-0 \(1\).json holds another record: rename it to step-2a-seed-0.json"):
+        records.load_records(tmp_path)
+
+
 def test_records_come_in_the_order_of_the_table(made, tmp_path):
     for row, seed in [("10", 0), ("2", 1), ("2", 0), ("2a", 0), ("1", 0)]:
         records.save(replace(made[0], row=row, settings={**made[0].settings, "seed": seed}), tmp_path)

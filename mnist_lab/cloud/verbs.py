@@ -143,8 +143,10 @@ def show_logs(session: Session) -> int:
         session.answer({"log": text}, text)
         return 0
     job = known_job(instance)
-    if session.options.follow:
-        return follow(account, instance, job, session.say).code
+    if session.options.follow and read_status(account, instance, job).state not in FINAL:
+        status = follow(account, instance, job, session.say)
+        session.answer(asdict(status), f"run {job.run_id}: {status.state} {status.reason}".rstrip())
+        return status.code
     text = Log(account, job).news()
     session.answer({"run_id": job.run_id, "log": text}, text or f"run {job.run_id} has no log yet: see --hook")
     return 0
@@ -175,9 +177,10 @@ def open_notebook(session: Session) -> int:
         if read_status(account, instance, job).state in ("NEW", "LOST"):
             session.say(f"this start carries out run {job.run_id} first, and stops when it is over")
         caps = {name: ceil(60 * getattr(session.settings, f"{name}_minutes")) for name in ("max", "grace")}
-        instance.put_script(render(replace(job, max_seconds=caps["max"], grace_seconds=caps["grace"])))
+        job = replace(job, max_seconds=caps["max"], grace_seconds=caps["grace"])
+        instance.put_script(render(job))
         instance.start()
-    minutes = session.settings.max_minutes + session.settings.grace_minutes
+    minutes = (job.max_seconds + job.grace_seconds) / 60  # of the start that counts, which may be an earlier one
     session.say(f"waiting for {instance.name}; its watchdog stops it {minutes:.0f} min after its start")
     instance.wait(("InService",))
     address = instance.url()

@@ -2,7 +2,7 @@ import boto3
 import pytest
 
 from mnist_lab.cloud.account import Account
-from mnist_lab.cloud.errors import CloudError
+from mnist_lab.cloud.errors import CloudError, NotThere
 from mnist_lab.cloud.instance import Instance
 from mnist_lab.cloud.settings import CloudSettings
 
@@ -70,6 +70,23 @@ def test_a_stopped_instance_is_adapted_to_the_settings(instance):
     assert (other.describe()["InstanceType"], other.describe()["VolumeSizeInGB"]) == ("ml.g5.xlarge", 20)
     with pytest.raises(CloudError, match="cannot shrink"):
         instance.adapt(instance.describe(), role)
+    for more in ({"subnet": "subnet-01234567", "security_group": "sg-01234567"}, {"kms_key": "key"}):
+        secluded = Instance(Account(CloudSettings(region="us-east-1", **more)))
+        with pytest.raises(CloudError, match=r"--(subnet|kms-key) cannot change .*down first"):
+            secluded.adapt(instance.describe(), role)
+
+
+def test_an_instance_that_goes_while_it_is_looked_at_is_gone(instance, monkeypatch):
+    make(instance)
+    real = instance.account.call
+
+    def call(service, operation, **arguments):
+        if operation == "list_tags":
+            raise NotThere("it does not exist")
+        return real(service, operation, **arguments)
+
+    monkeypatch.setattr(instance.account, "call", call)
+    assert instance.describe() is None
 
 
 def test_somebody_elses_instance_is_not_touched(instance):

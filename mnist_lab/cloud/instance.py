@@ -22,9 +22,9 @@ class Instance:
         """Return AWS's description, None if there is no such instance. CloudError if somebody else made it."""
         try:
             found = self.account.call("sagemaker", "describe_notebook_instance", NotebookInstanceName=self.name)
+            marks = self.account.call("sagemaker", "list_tags", ResourceArn=found["NotebookInstanceArn"])["Tags"]
         except NotThere:
             return None
-        marks = self.account.call("sagemaker", "list_tags", ResourceArn=found["NotebookInstanceArn"])["Tags"]
         if tags()[0] not in marks:
             raise CloudError(
                 f"the name {self.name} is taken by an instance that mnist-lab did not make: choose another with "
@@ -87,7 +87,19 @@ class Instance:
         )
 
     def adapt(self, found: dict, role: str) -> bool:
-        """Change a stopped instance to what the settings ask for; return whether anything was to change."""
+        """Change a stopped instance to what the settings ask for; return whether anything was to change.
+
+        Raises CloudError for what AWS changes in no instance: its subnet, its key, a volume that is to be smaller.
+        """
+        for option, differs in [
+            ("--subnet", (found.get("SubnetId") or "") != self.settings.subnet),
+            ("--kms-key", bool(found.get("KmsKeyId")) != bool(self.settings.kms_key)),  # AWS may name a key otherwise
+        ]:
+            if differs:
+                raise CloudError(
+                    f"{option} cannot change once the instance is made: give it as it was then, or "
+                    "mnist-lab sagemaker down first"
+                )
         if found.get("VolumeSizeInGB", 0) > self.settings.volume_gb:
             raise CloudError(
                 f"the volume has {found['VolumeSizeInGB']} GB and cannot shrink to {self.settings.volume_gb}: give "

@@ -131,7 +131,7 @@ class Instance:
                 self.account.call("sagemaker", "stop_notebook_instance", NotebookInstanceName=self.name)
             except CloudError:
                 if time.monotonic() > deadline or status == "InService" == self.status():
-                    raise
+                    raise  # in service, it was no matter of waiting
                 time.sleep(self.settings.poll_seconds)
             if self.account.dry_run:
                 return

@@ -62,7 +62,7 @@ def bring_home(session: Session, account: Account, job: Job, status: RunStatus) 
     if status.machine:
         lines.append(f"machine: {status.machine}")
     if status.minutes is not None:
-        lines.append(f"time: {status.minutes:.1f} min{price(values['usd'])}; starting and stopping takes some more")
+        lines.append(f"time: {status.minutes:.1f} min{cost_text(values['usd'])}; starting and stopping takes some more")
     if status.state == "SUCCEEDED":
         records = gpu_results.load_fetched(folder)
         result = records[-1]
@@ -88,7 +88,7 @@ def cost(settings: CloudSettings, status: RunStatus) -> float | None:
     return round(settings.usd_per_hour * status.minutes / 60, 3)
 
 
-def price(usd: float | None) -> str:
+def cost_text(usd: float | None) -> str:
     """Return a cost as the end of a sentence; nothing without one."""
     return "" if usd is None else f", about {usd:.2f} USD"
 
@@ -118,7 +118,7 @@ def show_status(session: Session) -> int:
     run = f"run {status.run_id}: {status.state} {status.reason}" if job else "no run yet: mnist-lab sagemaker run"
     lines = [f"instance {instance.name}: {status.instance}", run]
     if status.minutes is not None:
-        lines.append(f"{status.minutes:.1f} min{price(values['usd'])}")
+        lines.append(f"{status.minutes:.1f} min{cost_text(values['usd'])}")
     if status.instance not in (*AT_REST, "none"):
         lines.append(BILL)
     session.answer(values, "\n".join(line.rstrip() for line in lines))

@@ -190,6 +190,10 @@ def update_instance(response: SageMakerResponse):
     ]:  # fmt: skip
         if response._get_param(name):
             setattr(found, attribute, response._get_param(name))
+    if response._get_param("PlatformIdentifier"):
+        found.extra["PlatformIdentifier"] = response._get_param("PlatformIdentifier")
+    if response._get_param("DisassociateLifecycleConfig"):
+        found.lifecycle_config_name = None
     found._state = "Updating"
     return EmptyResult()
 

@@ -120,7 +120,13 @@ class Instance:
         return bool(changes)
 
     def start(self) -> None:
-        """Start the stopped instance."""
+        """Start the stopped instance. Raises CloudError if the script that stops it again is no longer its own."""
+        found = self.describe() or {}
+        if found.get("NotebookInstanceLifecycleConfigName") != self.name and not self.account.dry_run:
+            raise CloudError(
+                f"{self.name} no longer has its lifecycle configuration, so nothing would stop it: "
+                "mnist-lab sagemaker up gives it back"
+            )
         self.account.call("sagemaker", "start_notebook_instance", NotebookInstanceName=self.name)
 
     def request_stop(self) -> None:

@@ -66,9 +66,9 @@ def trace(model: nn.Sequential, size: int = 28) -> list[Row]:
     ValueError for what the recurrence does not cover: branches and other layers, kernels that are not square,
     padding by name or with something else than a constant, sizes rounded up.
     """
-    containers = [module for module in model.modules() if isinstance(module, nn.Sequential)]
-    for module in containers if model in containers else [model]:
-        if type(module).forward is not nn.Sequential.forward:
+    for module in model.modules():
+        container = module is model or isinstance(module, nn.Sequential)
+        if container and type(module).forward is not nn.Sequential.forward:
             raise ValueError(f"cannot trace {type(module).__name__}: only nested nn.Sequential is a single path")
     rows: list[Row] = []
     training = {module: module.training for module in model.modules()}

@@ -190,6 +190,10 @@ def update_instance(response: SageMakerResponse):
     ]:  # fmt: skip
         if response._get_param(name):
             setattr(found, attribute, response._get_param(name))
+    if response._get_param("PlatformIdentifier"):
+        found.extra["PlatformIdentifier"] = response._get_param("PlatformIdentifier")
+    if response._get_param("DisassociateLifecycleConfig"):
+        found.lifecycle_config_name = None
     found._state = "Updating"
     return EmptyResult()
 
@@ -397,8 +401,13 @@ class Machine:
         return names & {"worker.sh", "watchdog.sh"}
 
     def worker(self) -> int:
-        """Return the worker's process id, as it wrote it down."""
-        return int((self.work / ".worker.pid").read_text())
+        """Return the worker's process id: its shell leads a session, and what it starts is in it."""
+        (found,) = (
+            pid
+            for pid, words in self.commands().items()
+            if words[-1:] == [f"{self.control}/worker.sh"] and os.getsid(pid) == pid
+        )
+        return found
 
     def cap(self) -> tuple[int, float] | None:
         """Return the process that the watchdog waits for, and how many seconds that lasts; None if there is none.

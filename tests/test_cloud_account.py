@@ -5,7 +5,6 @@ import pytest
 from botocore.exceptions import ClientError
 from moto import mock_aws
 
-from mnist_lab.cloud import account as account_module
 from mnist_lab.cloud.account import Account
 from mnist_lab.cloud.errors import CloudError, NotThere
 from mnist_lab.cloud.settings import CloudSettings
@@ -59,7 +58,6 @@ def test_no_region_and_an_unknown_profile_are_sentences(aws):
 
 def test_a_region_that_does_not_answer_is_a_sentence(aws, monkeypatch):
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr(account_module, "OWN", "mnist-lab")
     with pytest.raises(CloudError, match="cannot be reached"):
         connect().number()
 
@@ -98,7 +96,7 @@ def test_a_bucket_of_another_account_is_a_sentence(aws, monkeypatch):
         account.make_bucket()
 
 
-def test_uploads_are_made_once_and_read_from_any_byte(aws):
+def test_uploads_are_made_once_and_read_from_any_byte(aws, monkeypatch):
     account = connect()
     account.make_bucket()
     assert account.upload("lab-bucket", "key", b"12345")
@@ -110,6 +108,13 @@ def test_uploads_are_made_once_and_read_from_any_byte(aws):
     assert account.read("lab-bucket", "key", 4) == b"56"
     assert account.read("lab-bucket", "key", 6) == b""
     assert account.read("lab-bucket", "other") is None
+
+    def fail(**arguments):
+        raise ClientError({"Error": {"Code": "InternalError", "Message": "failed at 04:16, error 416"}}, "GetObject")
+
+    monkeypatch.setattr(account.client("s3"), "get_object", fail)
+    with pytest.raises(CloudError, match="InternalError"):
+        account.read("lab-bucket", "key", 6)
 
 
 def test_objects_are_listed_beyond_a_page(aws, monkeypatch):

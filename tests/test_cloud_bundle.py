@@ -29,6 +29,7 @@ def checkout(tmp_path):
 
 def test_it_holds_what_step_3_needs_and_no_more():
     found = names(make_bundle())
+    assert {path.relative_to(ROOT).as_posix() for path in (ROOT / "mnist_lab").rglob("*.py")} <= found
     assert {"mnist_lab/cli.py", "mnist_lab/cloud/gpu.py", "mnist_lab/cloud/scripts/requirements.txt"} <= found
     assert {"notebooks/03_augmentation_onecycle.ipynb", "notebooks/records/step-2-seed-0.json"} <= found
     assert not any("__pycache__" in name or name.startswith(("tests", "data", "notebooks/01", ".")) for name in found)

@@ -2,7 +2,7 @@ import boto3
 import pytest
 
 from mnist_lab.cloud.account import Account
-from mnist_lab.cloud.errors import CloudError
+from mnist_lab.cloud.errors import CloudError, NotThere
 from mnist_lab.cloud.instance import Instance
 from mnist_lab.cloud.settings import CloudSettings
 
@@ -64,12 +64,31 @@ def test_a_stopped_instance_is_adapted_to_the_settings(instance):
     instance.wait(("Stopped",))
     role = instance.account.role()
     assert not instance.adapt(instance.describe(), role)
-    changed = CloudSettings(region="us-east-1", instance_type="ml.g5.xlarge", volume_gb=20, poll_seconds=0.1)
-    other = Instance(Account(changed))
+    changes = {"instance_type": "ml.g5.xlarge", "volume_gb": 20, "platform": "notebook-al2023-v2"}
+    other = Instance(Account(CloudSettings(region="us-east-1", poll_seconds=0.1, **changes)))
     assert other.adapt(other.describe(), role)
-    assert (other.describe()["InstanceType"], other.describe()["VolumeSizeInGB"]) == ("ml.g5.xlarge", 20)
+    found = other.describe()
+    assert [found[name] for name in ("InstanceType", "VolumeSizeInGB", "PlatformIdentifier")] == [*changes.values()]
+    assert not other.adapt(found, role)
     with pytest.raises(CloudError, match="cannot shrink"):
         instance.adapt(instance.describe(), role)
+    for more in ({"subnet": "subnet-01234567", "security_group": "sg-01234567"}, {"kms_key": "key"}):
+        secluded = Instance(Account(CloudSettings(region="us-east-1", **more)))
+        with pytest.raises(CloudError, match=r"--(subnet|kms-key) cannot change .*down first"):
+            secluded.adapt(instance.describe(), role)
+
+
+def test_an_instance_that_goes_while_it_is_looked_at_is_gone(instance, monkeypatch):
+    make(instance)
+    real = instance.account.call
+
+    def call(service, operation, **arguments):
+        if operation == "list_tags":
+            raise NotThere("it does not exist")
+        return real(service, operation, **arguments)
+
+    monkeypatch.setattr(instance.account, "call", call)
+    assert instance.describe() is None
 
 
 def test_somebody_elses_instance_is_not_touched(instance):
@@ -81,6 +100,20 @@ def test_somebody_elses_instance_is_not_touched(instance):
         with pytest.raises(CloudError, match=r"the name mnist-lab is taken .* --name"):
             action()
     assert client.describe_notebook_instance(NotebookInstanceName="mnist-lab")["NotebookInstanceStatus"] != "Deleting"
+
+
+def test_an_instance_that_nothing_would_stop_is_not_started(instance):
+    make(instance)
+    instance.request_stop()
+    instance.wait(("Stopped",))
+    client = boto3.client("sagemaker", region_name="us-east-1")
+    client.update_notebook_instance(NotebookInstanceName="mnist-lab", DisassociateLifecycleConfig=True)
+    instance.wait(("Stopped",))
+    with pytest.raises(CloudError, match=r"nothing would stop it: mnist-lab sagemaker up"):
+        instance.start()
+    assert instance.adapt(instance.describe(), instance.account.role())
+    instance.start()
+    instance.wait(("InService",))
 
 
 def test_quota_0_is_a_sentence_and_makes_nothing(instance, aws):

@@ -1,5 +1,7 @@
 import json
+import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -137,6 +139,24 @@ def test_an_instance_that_never_ends_is_stopped_at_the_deadline(parts, monkeypat
     assert any("stopping it from here" in line for line in said) and instance.status() == "Stopped"
 
 
+def test_an_instance_that_does_not_stop_after_its_run_is_stopped_long_before_the_cap(parts, monkeypatch):
+    account, instance, job = parts
+    job, clock = replace(job, max_seconds=24 * 3600), [0.0]
+    put(account, job, "status.json", json.dumps(told("FAILED", exit_code=3)).encode())
+    instance.put_script("#!/bin/bash\n")
+    instance.create(account.role())
+    instance.wait(("InService",))
+
+    def sleep(seconds):
+        clock[0] += 60
+
+    monkeypatch.setattr(runs, "time", SimpleNamespace(time=time.time, monotonic=lambda: clock[0], sleep=sleep))
+    said = []
+    assert follow(account, instance, job, said.append).state == "FAILED"
+    assert any("stopping it from here" in line for line in said) and instance.status() == "Stopped"
+    assert clock[0] <= runs.MOVING + 120
+
+
 def test_a_glance_that_fails_is_repeated(parts, monkeypatch):
     account, instance, job = parts
     put(account, job, "status.json", json.dumps(told("FAILED", exit_code=3, reason="so")).encode())
@@ -160,7 +180,7 @@ def test_glances_that_always_fail_end(parts, monkeypatch):
     account, instance, job = parts
     monkeypatch.setattr(runs, "PATIENCE", 2)
     monkeypatch.setattr(account, "read", lambda *arguments: (_ for _ in ()).throw(CloudError("no network")))
-    with pytest.raises(CloudError, match="no network"):
+    with pytest.raises(CloudError, match=r"no network; the run goes on .* mnist-lab sagemaker status"):
         follow(account, instance, job, print)
 
 

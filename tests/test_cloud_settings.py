@@ -41,7 +41,8 @@ def test_an_option_beats_the_environment_which_beats_the_file(tmp_path):
     [
         ("[sagemaker]\nregoin = eu-west-1\n", "did you mean region"),
         ("[sagemaker\n", "cannot read the settings"),
-        ("[sagemaker]\nvolume_gb = many\n", "must be a number"),
+        ("[sagemaker]\nvolume_gb = 10.5\n", "must be a whole number"),
+        ("[sagemaker]\nprice = much\n", "must be a number"),
         ("\x00\xff", "cannot read the settings"),
     ],
 )

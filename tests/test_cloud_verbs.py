@@ -75,7 +75,7 @@ def test_step_3_runs_comes_home_and_leaves_nothing_behind(aws, emulator, tmp_pat
         assert "has succeeded already" in capsys.readouterr().out and len(aws.boots) == boots
         assert lab("status", "--json") == 0
         assert json.loads(capsys.readouterr().out)["state"] == "SUCCEEDED"
-        assert lab("logs") == 0
+        assert lab("logs", "--follow") == 0
         assert "SUCCEEDED" in capsys.readouterr().out
         assert lab("fetch") == 0
 
@@ -207,7 +207,9 @@ def test_a_detached_run_returns_at_once_and_open_attaches_a_person(aws, capsys):
     assert lab("run", "--detach", "--json", *LOOK) == 0
     capsys.readouterr()
     assert lab("open", "--json", "--max-minutes", "90") == 0
-    assert json.loads(capsys.readouterr().out)["url"].startswith("https://mnist-lab")
+    out, err = capsys.readouterr()
+    assert json.loads(out)["url"].startswith("https://mnist-lab")
+    assert "stops it 70 min after its start" in err  # that start's cap, whatever is asked for now
     assert lab("stop") == 0 and instance_status() == "Stopped"
     assert lab("open", "--max-minutes", "90") == 0  # starts it, with this cap
     assert current_job(Instance(Account(CloudSettings(region="us-east-1")))).max_seconds == 5400

@@ -32,6 +32,8 @@ from mnist_lab.runtime import ROOT
 
 TRIAL = "import os, pathlib; pathlib.Path(os.environ['MNIST_LAB_RUNS'], 'note.txt').write_text('done')"
 
+BY_HAND = "(pathlib.Path(os.environ['MNIST_LAB_RUNS']).parent / 'by-hand').mkdir()"  # by a person, meanwhile
+
 SLEEPS = "import time; time.sleep(3600)"
 
 DELETES = "import os, shutil; shutil.rmtree(os.path.dirname(os.getcwd()))"
@@ -128,10 +130,10 @@ def trial(tmp_path, machine, environments):
     return Trial(tmp_path / "lab", machine)
 
 
-def test_a_run_succeeds_stops_itself_and_is_not_repeated(trial, machine):
+def test_a_run_succeeds_stops_itself_and_is_not_repeated(trial, machine, environments):
     frozen = machine.root / "frozen"
     frozen.touch()
-    trial.place()
+    trial.place(TRIAL, BY_HAND)
     trial.start()  # to its end, though the worker cannot go on: the hook waits for nothing
     frozen.unlink()
     status = trial.end()
@@ -144,6 +146,7 @@ def test_a_run_succeeds_stops_itself_and_is_not_repeated(trial, machine):
     }
     assert times["_SUCCESS"] >= max(times["status.json"], times["note.txt"])
     assert (machine.work / trial.job.run_id / "notebooks" / "03_trial.ipynb").is_file()  # for work by hand
+    assert len(list(environments.glob("*/.installed"))) == 1  # kept, for the next start
 
     before = trial.files(), trial.text("status.json")
     kernels = machine.home / ".local" / "share" / "jupyter" / "kernels" / "mnist-lab" / "kernel.json"
@@ -271,6 +274,25 @@ def test_without_pytorch_the_run_fails(trial, machine):
     assert status.state == "FAILED" and "has PyTorch" in status.reason
 
 
+def test_what_the_kernel_kills_for_its_memory_is_no_time_out(trial, machine):
+    python = "#!/bin/bash\n[[ $1 == -c ]] && echo 3.10.9-2.10.0 && exit\nkill -KILL $$\n"
+    machine.write("home/ec2-user/anaconda3/envs/pytorch/bin/python", python, 0o755)
+    (machine.work / ".environments").unlink()
+    status = trial.run()
+    assert (status.state, status.exit_code) == ("FAILED", 137)
+    assert status.reason == "killed while installing packages: the memory of the instance may be too small"
+
+
+def test_a_full_volume_stops_the_instance_and_is_told(trial, machine):
+    trial.place(grace_minutes=0.05, looks=0.5)
+    log = machine.work / "logs" / f"{trial.job.run_id}.txt"
+    log.parent.mkdir()
+    log.symlink_to("/dev/full")
+    trial.start()
+    assert trial.end().state == "FAILED"
+    assert trial.files() == {"status.json"}
+
+
 def test_without_a_network_for_pip_the_run_fails(trial, machine, tmp_path):
     machine.install_python(site=str(tmp_path))  # nothing is there already
     (machine.work / ".environments").unlink()
@@ -332,15 +354,15 @@ def test_hostile_strings_stay_values(trial, machine, tmp_path):
     pwned = tmp_path / "pwned"
     trial.place()
     words = tuple(text.format(pwned) for text in HOSTILE)
-    hostile = {name: " ".join(words) for name in ("bucket", "bundle_key", "commit")} | {"arguments": words}
-    job = dataclasses.replace(trial.job, **hostile)
-    assert script_module.read_back(render(job)) == job
-    machine.boot("mnist-lab", render(job).encode())
-    read = f'. {machine.control}/settings.sh; printf "%s\\n" "$bucket" "$bundle_key" "${{arguments[@]}}"'
-    environment = {**machine.environment, "MNIST_LAB_ROOT": str(machine.root)}
-    said = subprocess.check_output(["bash", "-c", read], env=environment, text=True).splitlines()
-    assert said == [" ".join(words)] * 2 + list(words)
-    machine.halt()
+    texts = [item.name for item in dataclasses.fields(trial.job) if item.type is str and item.name != "run_id"]
+    for name in texts:
+        job = dataclasses.replace(trial.job, **{name: " ".join(words)}, arguments=words)
+        assert script_module.read_back(render(job)) == job
+        assert machine.boot("mnist-lab", render(job).encode()) == 0
+        read = f'. {machine.control}/settings.sh; printf "%s\\n" "${name}" "${{arguments[@]}}"'
+        said = subprocess.check_output(["bash", "-c", read], env=machine.environment, text=True).splitlines()
+        assert said == [" ".join(words), *words]
+        machine.halt()
     assert not pwned.exists()
 
 

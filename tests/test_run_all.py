@@ -31,7 +31,7 @@ def checkout(tmp_path, monkeypatch):
         target = tmp_path / "lab" / name
         target.parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, target)
-    stand_in, log = tmp_path / "fake-python", tmp_path / "log"
+    stand_in, log = tmp_path / "fake python", tmp_path / "log"
     stand_in.write_text(STAND_IN)
     stand_in.chmod(0o755)
 

@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import hashlib
-import re
 import sys
 from collections.abc import Iterator
 
@@ -100,6 +99,18 @@ class Account:
         """Return the bucket that was named, else what SageMaker's SDK calls its own for this account and region."""
         return self.settings.bucket or f"sagemaker-{self.region}-{self.number()}"
 
+    def has_bucket(self, name: str) -> bool:
+        """Return whether the bucket is there. Raises CloudError if it is not ours."""
+        try:
+            self.call("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=self.number())
+        except NotThere:
+            return False
+        except Denied:
+            raise CloudError(
+                f"the bucket {name} belongs to another account, or you may not see it: choose another with --bucket"
+            ) from None
+        return True
+
     def make_bucket(self) -> str:
         """Return the bucket's name, and make the bucket if it is not there. Raises CloudError if it is not ours."""
         if not self.settings.bucket:
@@ -107,13 +118,7 @@ class Account:
                 return self.bucket_name()
             return self._sdk(lambda session, sdk: session.default_bucket(), "--bucket")
         name = self.settings.bucket
-        try:
-            self.call("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=self.number())
-        except Denied:
-            raise CloudError(
-                f"the bucket {name} belongs to another account, or you may not see it: choose another with --bucket"
-            ) from None
-        except NotThere:
+        if not self.has_bucket(name):
             place = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
             self.call("s3", "create_bucket", Bucket=name, **({"CreateBucketConfiguration": place} if place else {}))
             everything = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
@@ -165,7 +170,7 @@ class Account:
         except (NotThere, Denied):
             return None
         except CloudError as error:
-            if re.search(r"InvalidRange|416", str(error)):  # nothing new
+            if str(error).endswith(("(InvalidRange)", "(416)")):  # nothing new
                 return b""
             raise
 

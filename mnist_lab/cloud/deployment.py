@@ -17,13 +17,17 @@ from mnist_lab.runner import find_steps
 from mnist_lab.runtime import commit
 
 
+def defaults() -> dict[str, object]:
+    """Return the parameters of step 3 as its notebook has them."""
+    return next(step for step in find_steps() if step.number == STEP).defaults()
+
+
 def make_job(
     settings: CloudSettings, region: str, bucket: str, bundle: Archive, parameters: Mapping[str, object]
 ) -> Job:
     """Describe a new run. Raises ParameterError if step 3 would not take ``parameters``."""
     wanted = {"DATA": "MNIST", **parameters, "DEVICE": settings.device}
-    defaults = next(step for step in find_steps() if step.number == STEP).defaults()
-    read_parameters({**defaults, **wanted})
+    read_parameters({**defaults(), **wanted})
     arguments = [text for name, value in wanted.items() for text in ("-p", name, str(value))]
     return Job(
         run_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{bundle.id}",

@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 from mnist_lab.cloud.account import Account
 from mnist_lab.cloud.deployment import current_job
-from mnist_lab.cloud.errors import QUOTAS, CloudError, Denied, NotThere
+from mnist_lab.cloud.errors import QUOTAS, CloudError
 from mnist_lab.cloud.instance import Instance
 from mnist_lab.cloud.settings import CloudSettings
 
@@ -61,13 +61,7 @@ def libraries() -> tuple[bool, str]:
 def bucket(account: Account) -> tuple[bool, str]:
     """See whether the bucket is there, or will be made."""
     name = account.bucket_name()
-    try:
-        account.call("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=account.number())
-    except NotThere:
-        return True, f"{name} is not there yet; the first run makes it"
-    except Denied:
-        return False, f"{name} belongs to another account, or you may not see it: choose another with --bucket"
-    return True, name
+    return True, name if account.has_bucket(name) else f"{name} is not there yet; the first run makes it"
 
 
 def quota(account: Account) -> tuple[bool | None, str]:

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mnist_lab.cloud.bundle import STEP
+from mnist_lab.cloud.deployment import defaults
 from mnist_lab.cloud.errors import CloudError
 from mnist_lab.recipe import read_parameters
 from mnist_lab.records import Record, in_order, is_publishable, load_record
-from mnist_lab.runner import find_steps
 
 
 def load_fetched(folder: Path) -> list[Record]:
@@ -21,7 +21,7 @@ def load_fetched(folder: Path) -> list[Record]:
 
 def refusals(records: Sequence[Record]) -> list[str]:
     """Return why fetched records are not to be tracked; an empty list if they are a result on a GPU."""
-    recipe, _ = read_parameters(next(step for step in find_steps() if step.number == STEP).defaults())
+    recipe, _ = read_parameters(defaults())
     reasons = []
     if any(record.environment["device_type"] != "cuda" for record in records):
         reasons.append("it did not train on a GPU")

@@ -22,9 +22,9 @@ class Instance:
         """Return AWS's description, None if there is no such instance. CloudError if somebody else made it."""
         try:
             found = self.account.call("sagemaker", "describe_notebook_instance", NotebookInstanceName=self.name)
+            marks = self.account.call("sagemaker", "list_tags", ResourceArn=found["NotebookInstanceArn"])["Tags"]
         except NotThere:
             return None
-        marks = self.account.call("sagemaker", "list_tags", ResourceArn=found["NotebookInstanceArn"])["Tags"]
         if tags()[0] not in marks:
             raise CloudError(
                 f"the name {self.name} is taken by an instance that mnist-lab did not make: choose another with "
@@ -87,7 +87,19 @@ class Instance:
         )
 
     def adapt(self, found: dict, role: str) -> bool:
-        """Change a stopped instance to what the settings ask for; return whether anything was to change."""
+        """Change a stopped instance to what the settings ask for; return whether anything was to change.
+
+        Raises CloudError for what AWS changes in no instance: its subnet, its key, a volume that is to be smaller.
+        """
+        for option, differs in [
+            ("--subnet", (found.get("SubnetId") or "") != self.settings.subnet),
+            ("--kms-key", bool(found.get("KmsKeyId")) != bool(self.settings.kms_key)),  # AWS may name a key otherwise
+        ]:
+            if differs:
+                raise CloudError(
+                    f"{option} cannot change once the instance is made: give it as it was then, or "
+                    "mnist-lab sagemaker down first"
+                )
         if found.get("VolumeSizeInGB", 0) > self.settings.volume_gb:
             raise CloudError(
                 f"the volume has {found['VolumeSizeInGB']} GB and cannot shrink to {self.settings.volume_gb}: give "
@@ -108,7 +120,13 @@ class Instance:
         return bool(changes)
 
     def start(self) -> None:
-        """Start the stopped instance."""
+        """Start the stopped instance. Raises CloudError if the script that stops it again is no longer its own."""
+        found = self.describe() or {}
+        if found.get("NotebookInstanceLifecycleConfigName") != self.name and not self.account.dry_run:
+            raise CloudError(
+                f"{self.name} no longer has its lifecycle configuration, so nothing would stop it: "
+                "mnist-lab sagemaker up gives it back"
+            )
         self.account.call("sagemaker", "start_notebook_instance", NotebookInstanceName=self.name)
 
     def request_stop(self) -> None:
@@ -119,7 +137,7 @@ class Instance:
                 self.account.call("sagemaker", "stop_notebook_instance", NotebookInstanceName=self.name)
             except CloudError:
                 if time.monotonic() > deadline or status == "InService" == self.status():
-                    raise
+                    raise  # in service, it was no matter of waiting
                 time.sleep(self.settings.poll_seconds)
             if self.account.dry_run:
                 return

@@ -82,7 +82,7 @@ def operator(places: Places, role: str) -> dict:
         allow(["logs:GetLogEvents", "logs:DescribeLogStreams", "logs:DeleteLogStream"], places.logs),
         allow("iam:PassRole", role, {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}),
         allow("iam:GetRole", role),
-        # These know no resources; the first and the second only read.
+        # Both only read, and AWS knows no resources for them.
         allow(["servicequotas:ListServiceQuotas", "s3:ListAllMyBuckets"], "*"),
     )
 

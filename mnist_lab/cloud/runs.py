@@ -93,9 +93,10 @@ class Log:
 
 
 def follow(account: Account, instance: Instance, job: Job, say: Callable[[str], None]) -> RunStatus:
-    """Wait until the run is over and the instance at rest, passing on its log. Stops the instance if neither comes.
+    """Wait until the run is over and the instance at rest, passing on its log; return its last state.
 
-    A glance that fails is repeated: the run does not depend on who looks.
+    Stops the instance if the run is not over in its time, or the instance does not stop after it. A glance that fails
+    is repeated: the run does not depend on who looks. Raises CloudError if every glance fails.
     """
     log, failures = Log(account, job), 0
     deadline = time.monotonic() + job.max_seconds + job.grace_seconds + MOVING
@@ -109,13 +110,18 @@ def follow(account: Account, instance: Instance, job: Job, say: Callable[[str], 
         except CloudError as error:
             failures += 1
             if failures == PATIENCE:
-                raise
+                raise CloudError(
+                    f"{error}; the run goes on without this command, and its watchdog stops the instance: "
+                    "mnist-lab sagemaker status shows it, and run attaches to it again"
+                ) from error
             say(f"cannot look at the moment: {error}")
             time.sleep(account.settings.poll_seconds)
             continue
         if (status.state, status.instance) != shown:
             shown = (status.state, status.instance)
             say(f"run {status.state}, instance {status.instance}")
+            if status.state in FINAL:
+                deadline = min(deadline, time.monotonic() + MOVING)
         if status.instance in (*AT_REST, "none"):
             if status.state == "NEW":
                 reason = "the instance ended without a word from the run: mnist-lab sagemaker logs --hook"

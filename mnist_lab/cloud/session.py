@@ -24,6 +24,7 @@ class Session:
         check_with_model(self.settings)
 
     def account(self) -> Account:
+        """Return the account that the settings lead to; in a dry run, one in which nothing changes."""
         return Account(self.settings, self.options.dry_run)
 
     def say(self, text: str) -> None:

@@ -143,8 +143,9 @@ def read_file(path: Path, needed: bool) -> dict[str, str]:
 
 
 def convert(name: str, text: str, kind: type) -> object:
-    """Turn a setting's text into its type; CloudError if it is no number."""
+    """Turn a setting's text into its type; CloudError if it is no such number."""
     try:
         return kind(text)
     except ValueError:
-        raise CloudError(f"--{name.replace('_', '-')} is {text!r}, but must be a number") from None
+        wanted = "a whole number" if kind is int else "a number"
+        raise CloudError(f"--{name.replace('_', '-')} is {text!r}, but must be {wanted}") from None

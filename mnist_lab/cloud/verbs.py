@@ -62,7 +62,7 @@ def bring_home(session: Session, account: Account, job: Job, status: RunStatus) 
     if status.machine:
         lines.append(f"machine: {status.machine}")
     if status.minutes is not None:
-        lines.append(f"time: {status.minutes:.1f} min{price(values['usd'])}; starting and stopping takes some more")
+        lines.append(f"time: {status.minutes:.1f} min{cost_text(values['usd'])}; starting and stopping takes some more")
     if status.state == "SUCCEEDED":
         records = gpu_results.load_fetched(folder)
         result = records[-1]
@@ -88,7 +88,7 @@ def cost(settings: CloudSettings, status: RunStatus) -> float | None:
     return round(settings.usd_per_hour * status.minutes / 60, 3)
 
 
-def price(usd: float | None) -> str:
+def cost_text(usd: float | None) -> str:
     """Return a cost as the end of a sentence; nothing without one."""
     return "" if usd is None else f", about {usd:.2f} USD"
 
@@ -118,7 +118,7 @@ def show_status(session: Session) -> int:
     run = f"run {status.run_id}: {status.state} {status.reason}" if job else "no run yet: mnist-lab sagemaker run"
     lines = [f"instance {instance.name}: {status.instance}", run]
     if status.minutes is not None:
-        lines.append(f"{status.minutes:.1f} min{price(values['usd'])}")
+        lines.append(f"{status.minutes:.1f} min{cost_text(values['usd'])}")
     if status.instance not in (*AT_REST, "none"):
         lines.append(BILL)
     session.answer(values, "\n".join(line.rstrip() for line in lines))
@@ -143,8 +143,10 @@ def show_logs(session: Session) -> int:
         session.answer({"log": text}, text)
         return 0
     job = known_job(instance)
-    if session.options.follow:
-        return follow(account, instance, job, session.say).code
+    if session.options.follow and read_status(account, instance, job).state not in FINAL:
+        status = follow(account, instance, job, session.say)
+        session.answer(asdict(status), f"run {job.run_id}: {status.state} {status.reason}".rstrip())
+        return status.code
     text = Log(account, job).news()
     session.answer({"run_id": job.run_id, "log": text}, text or f"run {job.run_id} has no log yet: see --hook")
     return 0
@@ -175,9 +177,10 @@ def open_notebook(session: Session) -> int:
         if read_status(account, instance, job).state in ("NEW", "LOST"):
             session.say(f"this start carries out run {job.run_id} first, and stops when it is over")
         caps = {name: ceil(60 * getattr(session.settings, f"{name}_minutes")) for name in ("max", "grace")}
-        instance.put_script(render(replace(job, max_seconds=caps["max"], grace_seconds=caps["grace"])))
+        job = replace(job, max_seconds=caps["max"], grace_seconds=caps["grace"])
+        instance.put_script(render(job))
         instance.start()
-    minutes = session.settings.max_minutes + session.settings.grace_minutes
+    minutes = (job.max_seconds + job.grace_seconds) / 60  # of the start that counts, which may be an earlier one
     session.say(f"waiting for {instance.name}; its watchdog stops it {minutes:.0f} min after its start")
     instance.wait(("InService",))
     address = instance.url()

@@ -4,7 +4,6 @@
 set -u
 . "$(dirname "$0")/settings.sh"
 cd /
-echo $$ >"$control/watchdog.pid"
 sleep $((max_seconds + grace_seconds))
 say "the time is up: $max_seconds s, and $grace_seconds s of grace"
 until stop_instance 60; do :; done

@@ -10,7 +10,6 @@ if ! flock -n 9; then
     say "another worker holds $work/.lock: nothing to do"
     exit 0
 fi
-echo $$ >.worker.pid
 
 repository=$work/$run_id
 over_file=$work/logs/$run_id.over
@@ -64,7 +63,8 @@ persist() {
 }
 
 write_status() { # state, exit code
-    local text=$work/.status.json
+    local text
+    text=$(mktemp) # not on the volume, which may be full
     printf '{"state": "%s", "exit_code": %d, "reason": "%s", "machine": "%s", "started": %d, "updated": %d}\n' \
         "$1" "$2" "$(plain "$reason")" "$(plain "$machine")" "$started" "$(date +%s)" >"$text"
     persist put "$text" status.json
@@ -87,15 +87,20 @@ finish() {
     fi
     case $code in
     0) state=SUCCEEDED ;;
-    124 | 137)
-        state=TIMED_OUT
-        reason="the time was up ($max_seconds s) while $stage"
+    137) # killed: by timeout at last, or else by the kernel, for its memory
+        if (($(date +%s) < started + max_seconds)); then
+            reason="killed while $stage: the memory of the instance may be too small"
+        else
+            state=TIMED_OUT
+        fi
         ;;
+    124) state=TIMED_OUT ;;
     esac
+    [[ $state != TIMED_OUT ]] || reason="the time was up ($max_seconds s) while $stage"
     ((code == 0)) || reason=${reason:-failed while $stage}
     say "$state ${reason}"
     df -h "$work" | tail -1
-    folder=("$repository"/runs/*/)
+    folder=("$repository"/runs/[0-9]*/) # named by the time; a person's notebooks write to others
     if compgen -G "${folder[-1]}*.*" >/dev/null && ! persist put_outputs "${folder[-1]}"; then
         [[ $state != SUCCEEDED ]] || state=FAILED code=1
         reason="${reason:+$reason; }the outputs could not be uploaded"
@@ -155,8 +160,9 @@ done
 say "$python: Python and PyTorch $key"
 if [[ -z $over && $device == cuda ]]; then
     stage='proving the GPU'
-    machine=$(PYTHONPATH=$repository "$python" -m mnist_lab.cloud.gpu) ||
+    within env PYTHONPATH="$repository" "$python" -m mnist_lab.cloud.gpu >.gpu.txt ||
         fail "no usable GPU on this instance, and a run on its CPU was not asked for: see the log"
+    machine=$(<.gpu.txt)
     say "$machine"
 fi
 
@@ -164,7 +170,7 @@ stage='installing packages'
 requirements=$repository/mnist_lab/cloud/scripts/requirements.txt
 environment=$work/.environments/$key-$(sha256sum <"$requirements" | cut -c1-8)
 if [[ ! -f $environment/.installed ]] || ! "$environment/bin/python" -c ''; then # none, or made with a Python that is gone
-    rm -rf "$work/.environments"
+    rm -rf "$work"/.environments/*
     # Its pip is the system's too: a second setuptools would hide the one that PyTorch asks for.
     within "$python" -m venv --system-site-packages --without-pip "$environment"
     # What PyTorch was built with stays as it is.

@@ -22,7 +22,7 @@ def write_whole(path: Path, content: bytes) -> None:
 def replace_together(sources: Mapping[Path, Path], unwanted: Iterable[Path] = ()) -> None:
     """Put every source in the place of its target and remove the unwanted files: all of it, or nothing.
 
-    All new files are written beside their targets first. Then they are swapped in, with Ctrl-C and SIGTERM
+    All new files are written beside their targets first. Then they are swapped in, with Ctrl-C and the like
     held back; if one cannot be, the old files return and new ones go. Raises OSError.
     """
     new = {target: target.with_name(f".{target.name}.new") for target in sources}
@@ -57,9 +57,9 @@ def replace_together(sources: Mapping[Path, Path], unwanted: Iterable[Path] = ()
 
 @contextlib.contextmanager
 def signals_held_back() -> Iterator[None]:
-    """Let Ctrl-C and SIGTERM wait until the block is done. (To mask them would not do: another thread gets them.)"""
+    """Let Ctrl-C and the like wait until the block is done. (To mask them would not do: another thread gets them.)"""
     waiting = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     for number in handlers:
         signal.signal(number, lambda number, frame: waiting.append(number))
     try:

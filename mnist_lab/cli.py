@@ -37,9 +37,10 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"\nstopped by Ctrl-C; {STOPPED}", file=sys.stderr)
         return 130
-    except runner.Interrupted:
-        print(f"\nstopped by SIGTERM; {STOPPED}", file=sys.stderr)
-        return 143
+    except runner.Interrupted as stopped:
+        (number,) = stopped.args
+        print(f"\nstopped by {number.name}; {STOPPED}", file=sys.stderr)
+        return 128 + number
 
 
 def parser() -> argparse.ArgumentParser:

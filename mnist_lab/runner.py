@@ -28,7 +28,7 @@ class RunError(RuntimeError):
 
 
 class Interrupted(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt, nothing but the command line should catch it."""
+    """A signal, the only argument, ends the command. Like KeyboardInterrupt, the command line alone should catch it."""
 
 
 @dataclass(frozen=True)
@@ -206,13 +206,19 @@ def only_run(runs: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def terminable() -> Iterator[None]:
-    """Turn SIGTERM into an exception, so that kernels are stopped and temporary files removed on the way out."""
+    """Turn SIGTERM, and the SIGHUP of a terminal that closes, into an exception, so that kernels are stopped and
+    temporary files removed on the way out. (nohup ignores SIGHUP, and that stays so.)
+    """
 
     def stop(number: int, frame: object) -> None:
-        raise Interrupted
+        raise Interrupted(signal.Signals(number))
 
-    before = signal.signal(signal.SIGTERM, stop)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in handlers.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)

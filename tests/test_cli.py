@@ -1,3 +1,5 @@
+import signal
+
 import pytest
 
 from mnist_lab import cli, commands, runner
@@ -28,7 +30,8 @@ def test_wrong_usage_is_exit_code_2(capsys, arguments):
     [
         *((kind("what to do"), 1, "error: what to do") for kind in cli.EXPECTED),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
-        (runner.Interrupted(), 143, "stopped by SIGTERM"),
+        (runner.Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM"),
+        (runner.Interrupted(signal.SIGHUP), 129, "stopped by SIGHUP"),
     ],
 )
 def test_how_a_command_ends_is_told_in_a_line(monkeypatch, capsys, error, code, said):

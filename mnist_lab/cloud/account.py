@@ -96,8 +96,8 @@ class Account:
         return found["Arn"]
 
     def bucket_name(self) -> str:
-        """Return the bucket that was named, else what SageMaker's SDK calls its own for this account and region."""
-        return self.settings.bucket or f"sagemaker-{self.region}-{self.number()}"
+        """Return the bucket that was named, else SageMaker's own for this account and region."""
+        return self.settings.bucket or default_bucket(self.region, self.number())
 
     def has_bucket(self, name: str) -> bool:
         """Return whether the bucket is there. Raises CloudError if it is not ours."""
@@ -205,3 +205,8 @@ def shorten(value: object) -> object:
     if isinstance(value, list) and value and "Content" in value[0]:
         return f"<script, {len(value[0]['Content']):,} characters of base64>"
     return value
+
+
+def default_bucket(region: str, account: str) -> str:
+    """Return what SageMaker's SDK calls its own bucket."""
+    return f"sagemaker-{region}-{account}"

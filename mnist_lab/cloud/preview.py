@@ -5,6 +5,7 @@ import sys
 from dataclasses import asdict
 
 from mnist_lab.cloud import doctor, policy
+from mnist_lab.cloud.account import default_bucket
 from mnist_lab.cloud.bundle import make_bundle
 from mnist_lab.cloud.deployment import make_job
 from mnist_lab.cloud.errors import CloudError
@@ -28,7 +29,7 @@ def print_policy(session: Session) -> int:
         if settings.role.startswith("arn:")
         else f"arn:{policy.partition(region)}:iam::{number}:role/{name}"
     )
-    bucket = settings.bucket or f"sagemaker-{region}-{number}"
+    bucket = settings.bucket or default_bucket(region, number)
     made = policy.make(
         kind, account=number, region=region, bucket=bucket, prefix=settings.keys, name=settings.name, role=role
     )

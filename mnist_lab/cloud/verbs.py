@@ -41,10 +41,10 @@ def run(session: Session) -> int:
         if status.state != "SUCCEEDED":
             status = follow(account, instance, job, session.say)
     except (KeyboardInterrupt, Interrupted) as stopped:
+        instance.request_stop()  # before a word: the terminal may be gone
         session.say(f"\nstopped from the keyboard or by a signal: stopping {instance.name} too, or its watchdog will")
-        instance.request_stop()
         session.say("stop requested: mnist-lab sagemaker status shows it")
-        return 130 if isinstance(stopped, KeyboardInterrupt) else 143
+        return 130 if isinstance(stopped, KeyboardInterrupt) else 128 + stopped.args[0]
     return bring_home(session, account, job, status)
 
 

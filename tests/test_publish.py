@@ -9,11 +9,15 @@ from mnist_lab import executed, publish, readme, records, runner
 from mnist_lab.runner import RunError, Step
 
 STEPS = runner.find_steps()
+NEW = 1000  # a seed that no study reaches
 
 
 @pytest.fixture
 def checkout(tmp_path, monkeypatch):
-    """A copy of what is published, which a test may publish over; returns (root, folder of a run, steps)."""
+    """A copy of what is published, which a test may publish over, and the folder of the run that its notebooks show.
+
+    Returns (root, folder, steps). A test must not count on how many seeds are tracked beside those shown.
+    """
     root = tmp_path / "checkout"
     shutil.copytree(runner.NOTEBOOKS, root / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
     shutil.copytree(publish.IMAGES, root / "images")
@@ -25,7 +29,8 @@ def checkout(tmp_path, monkeypatch):
     monkeypatch.setattr(publish, "RUNS", tmp_path)
     folder = tmp_path / "run"
     folder.mkdir()
-    for path in [*publish.RECORDS.glob("*.json"), *publish.IMAGES.glob("*"), *(root / "notebooks").glob("*.ipynb")]:
+    shown = publish.RECORDS.glob("*-seed-0.json")
+    for path in [*shown, *publish.IMAGES.glob("*"), *(root / "notebooks").glob("*.ipynb")]:
         shutil.copy(path, folder)
     return root, folder, [Step(root / "notebooks" / step.path.name) for step in STEPS]
 
@@ -49,14 +54,15 @@ def test_what_a_step_no_longer_makes_is_removed_and_other_seeds_stay(checkout):
     _, folder, steps = checkout
     rung = records.load_record(folder / "step-2a-seed-0.json")
     old = records.save(replace(rung, row="2b"), publish.RECORDS)
-    other = records.save(replace(rung, settings={**rung.settings, "seed": 1}), publish.RECORDS)
+    other = records.save(replace(rung, settings={**rung.settings, "seed": NEW}), publish.RECORDS)
+    seeds = len([*publish.RECORDS.glob("step-2a-*")])
     figure = publish.IMAGES / "02_something_old.png"
     figure.write_bytes(b"")
     publish.publish(folder, steps)
     assert not old.exists() and not figure.exists()
     assert other.exists()
     row = next(line for line in publish.README.read_text().splitlines() if line.startswith("| 2a |"))
-    assert row.split(" | ")[3:5] == ["15", "2"]  # epochs, seeds
+    assert row.split(" | ")[3:5] == ["15", str(seeds)]  # epochs, seeds
 
 
 def test_new_results_replace_records_notebooks_and_tables(checkout):
@@ -131,12 +137,13 @@ def test_only_complete_default_runs_on_mnist_are_published(checkout):
 def test_a_study_adds_seeds_and_keeps_the_one_that_the_notebook_shows(checkout):
     root, folder, _ = checkout
     shown = records.load_record(folder / "step-3-seed-0.json")
-    seeds = [replace(shown, settings=shown.settings | {"seed": seed}, seconds=1.0) for seed in range(3)]
+    before = {path.name for path in publish.RECORDS.glob("step-3-*")}
+    seeds = [replace(shown, settings=shown.settings | {"seed": seed}, seconds=1.0) for seed in (0, NEW, NEW + 1)]
     publish.publish_study(seeds)
     assert records.load_record(publish.RECORDS / shown.file_name) == shown
-    assert {path.name for path in publish.RECORDS.glob("step-3-*")} == {f"step-3-seed-{seed}.json" for seed in range(3)}
+    assert {path.name for path in publish.RECORDS.glob("step-3-*")} == before | {seed.file_name for seed in seeds}
     row = next(line for line in publish.README.read_text().splitlines() if line.startswith("| 3 |"))
-    assert " | 3 | " in row and "± 0.000" in row
+    assert f" | {len(before) + 2} | " in row
     tracked = records.load_records(publish.RECORDS)
     assert Image.open(publish.IMAGES / publish.SEEDS).text["Description"] == publish.seeds_fingerprint(tracked)
     text = publish.README.read_text()
@@ -154,7 +161,7 @@ def test_the_fingerprint_tells_when_the_figure_of_all_seeds_is_stale(published, 
 def test_a_study_of_another_recipe_changes_nothing(checkout):
     root, folder, _ = checkout
     shown = records.load_record(folder / "step-3-seed-0.json")
-    other = replace(shown, settings=shown.settings | {"seed": 1}, recipe=shown.recipe | {"rotation": 1.0})
+    other = replace(shown, settings=shown.settings | {"seed": NEW}, recipe=shown.recipe | {"rotation": 1.0})
     before = content(root)
     with pytest.raises(RunError, match="mixes different recipes"):
         publish.publish_study([other])
@@ -164,7 +171,7 @@ def test_a_study_of_another_recipe_changes_nothing(checkout):
 def test_a_run_with_another_recipe_drops_the_seeds_of_the_old_one(checkout):
     _, folder, steps = checkout
     shown = records.load_record(folder / "step-3-seed-0.json")
-    publish.publish_study([replace(shown, settings=shown.settings | {"seed": 1})])
+    publish.publish_study([replace(shown, settings=shown.settings | {"seed": NEW})])
     records.save(replace(shown, recipe=shown.recipe | {"rotation": 1.0}), folder)
     publish.publish(folder, steps)
     assert {path.name for path in publish.RECORDS.glob("step-3-*")} == {"step-3-seed-0.json"}

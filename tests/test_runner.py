@@ -155,6 +155,7 @@ import signal, sys
 from pathlib import Path
 from mnist_lab import cli, commands, runner
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with Ctrl-C ignored
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # as nohup has SIGHUP
 runner.find_steps = lambda: [runner.Step(Path({str(path)!r}))]
 runner.RUNS = Path({str(runs)!r})
 runner.new_folder = lambda runs: runs

@@ -8,6 +8,7 @@ import multiprocessing
 import operator
 import statistics
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -214,8 +215,8 @@ def throughput(recipe: Recipe, settings: Settings, processes: int, rounds: int =
 def images_per_second(recipe: Recipe, settings: Settings, processes: int) -> float:
     """Return how many images per second so many processes train together."""
     settings = replace(settings, device="cpu", threads=1, train_limit=SAMPLE)
-    with SPAWN.Pool(processes) as pool:
-        return sum(pool.starmap(train_for_a_while, [(recipe, settings)] * processes, chunksize=1))
+    with ProcessPoolExecutor(processes, SPAWN) as pool:
+        return sum(pool.map(train_for_a_while, [recipe] * processes, [settings] * processes))
 
 
 def train_for_a_while(recipe: Recipe, settings: Settings, seconds: float = 15) -> float:

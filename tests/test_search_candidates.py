@@ -7,6 +7,7 @@ from torch import nn
 
 from mnist_lab import experiment, runner
 from mnist_lab.data import Dataset
+from mnist_lab.models import leaves
 from mnist_lab.recipe import Recipe, read_parameters
 from mnist_lab.search import candidates
 from mnist_lab.search.candidates import FAMILIES
@@ -53,6 +54,25 @@ def test_a_candidate_is_plain_data_and_trains(candidate, digits, settings, capsy
     run = experiment.train(few, data, settings)
     assert run.history[-1].train.loss < run.opening_loss + 0.05
     assert experiment.subject(few, data) == f"{digits.name}, {candidate.change}"
+
+
+def test_all_that_a_change_brings_with_it_is_in_its_words():
+    by_name = {candidate.name: candidate for candidate in SEARCH}
+    for name in ("half-batch", "double-batch"):
+        batch = by_name[name]
+        assert batch.change.startswith(f"{batch.batch_size} images; peak {batch.learning_rate:g} and ")
+        assert f"average {batch.averaging:g} " in batch.change
+        same_images = batch.batch_size / (1 - batch.averaging), STEP.batch_size / (1 - STEP.averaging)
+        assert same_images[0] == pytest.approx(same_images[1], rel=0.02)
+    assert by_name["half-augmentation"].change.endswith(f"by up to {round(STEP.shift / 2)} pixel")
+    assert by_name["more-augmentation"].change.endswith(f"by up to {round(STEP.shift * 1.5)} pixels")
+    for candidate in SEARCH:
+        norms = [layer for layer in leaves(candidate.network()) if isinstance(layer, nn.BatchNorm2d)]
+        channels = [norm.num_features for norm in norms]
+        if candidate.family == "network" and set(channels) != {16, 32, 40, 48}:
+            assert f"{', '.join(map(str, channels[:4]))} channels" in candidate.change
+        else:
+            assert "channels" not in candidate.change
 
 
 def test_biases_do_not_decay():

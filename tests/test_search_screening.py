@@ -36,5 +36,8 @@ def test_a_candidate_is_tracked_and_shown(no_training):
     frontier = load_record(no_training / "frontier" / "frontier-2k" / "frontier-2k-seed-0.json")
     assert frontier.settings["score_on"] == "test"
     text = (no_training / "README.md").read_text()
-    assert "| optimizer | SGD with Nesterov momentum, peak 0.2 |" in text and "| 2k parameters |" in text
+    assert (
+        "| optimizer | SGD: Nesterov momentum 0.9, peak 0.2, filters decay by 0.0001 |" in text
+        and "| 2k parameters |" in text
+    )
     assert (no_training / "images" / "00_frontier.png").exists()

@@ -21,7 +21,7 @@ def test_candidates_are_held_against_the_step(searched):
 def test_the_table_of_the_search(searched):
     rows = [line for line in search_tables.search_block(searched).splitlines() if line.startswith("| ")]
     assert rows[2].startswith("| step 3 | as it is | 7,306 | 3 | 99.57 ± 0.06 | 0.0129 | – | – | the step |")
-    assert "| images | no distortion | 7,306 | 3 | 99.30 ± 0.00 | 0.0205 | +0.0076 |" in rows[4]
+    assert "| images | not distorted | 7,306 | 3 | 99.30 ± 0.00 | 0.0205 | +0.0076 |" in rows[4]
     assert "00_search.png" in search_tables.search_block(searched)
     assert search_tables.search_block([]) == "Not trained yet: `mnist-lab search`."
 

@@ -1,8 +1,8 @@
 """What else step 3 could have been: its recipe with one thing changed, and with fewer parameters or epochs.
 
-The ideas are those of the literature and of the published series. Most do not help a network this small, which is
-worth as much to know. A change that has a best value of its own (a rate for another optimizer or batch size) has the
-usual one: nothing here is tuned but step 3 itself, which favours it.
+The ideas are those of the literature and of the published series; that one does not help a network this small is worth
+as much to know. A change that has a best value of its own (a rate for another optimizer or batch size) has the usual
+one: nothing here is tuned but step 3 itself, which favours it.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -69,37 +69,53 @@ def search(step: Recipe) -> list[Candidate]:
 
 
 def changed(step: Recipe) -> Iterator[Candidate]:
-    """Yield what differs from ``step`` in one thing, family by family."""
+    """Yield what differs from ``step`` in one thing, family by family.
+
+    What has to change with it is in the words: rate and average with the batch, so that both reach over as many images
+    (the rate by the square root, as goes with Adam: Malladi et al., NeurIPS 2022), and channels to stay in the budget.
+    """
 
     def change(family: str, name: str, words: str, **changes: object) -> Candidate:
         return Candidate(**(asdict(step) | {"family": family, "name": name, "change": words} | changes))
 
-    def strength(factor: float) -> dict[str, object]:
-        continuous = {name: factor * getattr(step, name) for name in ("rotation", "scale", "shear")}
-        return {**continuous, "shift": round(factor * step.shift)}
+    def distorted(name: str, words: str, factor: float) -> Candidate:
+        shift = round(factor * step.shift)  # in whole pixels, so not quite by the factor where that is odd
+        others = {kind: factor * getattr(step, kind) for kind in ("rotation", "scale", "shear")}
+        pixels = f"{shift} pixel{'' if shift == 1 else 's'}"
+        return change("images", name, f"distorted {words}, shifted by up to {pixels}", shift=shift, **others)
 
-    yield change("images", "no-augmentation", "no distortion", **strength(0))
-    yield change("images", "half-augmentation", "half as strong", **strength(0.5))
-    yield change("images", "more-augmentation", "half as strong again", **strength(1.5))
-    yield change("images", "cutout", "and a black square of 6 pixels", cutout=6)
+    def batches(name: str, size: int) -> Candidate:
+        share = size / step.batch_size
+        peak, kept = round(share**0.5 * step.learning_rate, 4), round(1 - share * (1 - step.averaging), 4)
+        words = f"{size} images; peak {peak:g} and average {kept:g} to match"
+        return change("batch", name, words, batch_size=size, learning_rate=peak, averaging=kept)
+
+    yield change("images", "no-augmentation", "not distorted", rotation=0.0, shift=0, scale=0.0, shear=0.0)
+    yield distorted("half-augmentation", "half as strongly", 0.5)
+    yield distorted("more-augmentation", "half as strongly again", 1.5)
+    yield change("images", "cutout", "and a black square of 6 x 6 pixels", cutout=6)
     yield change("labels", "smoothing", "smoothed by 0.1", smoothing=0.1)
     yield change("rate", "half-rate", "peak halved", learning_rate=step.learning_rate / 2)
     yield change("rate", "double-rate", "peak doubled", learning_rate=step.learning_rate * 2)
-    yield change("rate", "constant", "constant", schedule="constant")
+    yield change("rate", "constant", "constant, at the peak", schedule="constant")
     yield change("rate", "short-warmup", "climbs for a twentieth of the run", warmup=0.05)
     yield change("average", "no-average", "none", averaging=0.0)
-    yield change("batch", "half-batch", "62 images", batch_size=62, averaging=0.999, learning_rate=0.007)
-    yield change("batch", "double-batch", "250 images", batch_size=250, averaging=0.996, learning_rate=0.014)
-    yield change("optimizer", "adamw", "AdamW, filters decay by 0.1", method="AdamW")
-    yield change("optimizer", "sgd", "SGD with Nesterov momentum, peak 0.2", method="SGD", learning_rate=0.2)
+    yield batches("half-batch", step.batch_size // 2)
+    yield batches("double-batch", 2 * step.batch_size)
+    yield change("optimizer", "adamw", "AdamW: filters decay by 0.1", method="AdamW")
+    words = "SGD: Nesterov momentum 0.9, peak 0.2, filters decay by 0.0001"
+    yield change("optimizer", "sgd", words, method="SGD", learning_rate=0.2)
     yield change("network", "relu", "ReLU", network_name="ReLU")
     yield change("network", "leaky-relu", "LeakyReLU, slope 0.1", network_name="LeakyReLU")
     yield change("network", "scaled-norms", "norms with a scale", network_name="scaled norms")
-    yield change("network", "bent-blocks", "norm and SiLU inside separable blocks", network_name="bent blocks")
-    yield change("network", "strided-stem", "stride 2 in place of pooling", network_name="strided stem")
-    yield change("network", "full-convolutions", "ordinary convolutions", network_name="full convolutions")
-    yield change("network", "average-head", "average in place of templates", network_name="average head")
-    yield change("network", "wider", "wider blocks", network_name="wider")
+    yield change("network", "bent-blocks", "norm and SiLU inside separable blocks, too", network_name="bent blocks")
+    words = "stem 6x6, stride 2, no pooling; 24, 32, 40, 44 channels"
+    yield change("network", "strided-stem", words, network_name="strided stem")
+    words = "ordinary convolutions; 8, 16, 16, 18 channels"
+    yield change("network", "full-convolutions", words, network_name="full convolutions")
+    words = "average in place of templates; 16, 36, 48, 60 channels"
+    yield change("network", "average-head", words, network_name="average head")
+    yield change("network", "wider", "16, 36, 44, 48 channels in place of 16, 32, 40, 48", network_name="wider")
     yield change("network", "dropout", "dropout of 0.05 after every block", network_name="dropout")
 
 

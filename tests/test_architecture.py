@@ -15,7 +15,7 @@ LAYERS = (
     "published.series_a", "published.series_b", "published.series_c", "published.series_d", "published.series_e",
     "models", "stack", "receptive_field", "input_gradient", "summary", "training", "cuda_graph",
     "published.recipes", "published.claims", "recipe",
-    "search.networks", "search.candidates", "experiment",
+    "search.networks", "search.distortions", "search.muon", "search.candidates", "experiment",
     "records", "uncertainty", "results", "gpu_comparison", "tables",
     "published.tables", "search.tables",
     "benchmark", "plots", "study_plots", "published.plots", "search.plots", "readme",

@@ -11,6 +11,7 @@ from mnist_lab.models import leaves
 from mnist_lab.recipe import Recipe, read_parameters
 from mnist_lab.search import candidates
 from mnist_lab.search.candidates import FAMILIES
+from mnist_lab.search.distortions import DISTORTIONS
 from mnist_lab.search.networks import NETWORKS
 
 STEP, _ = read_parameters(runner.find_steps()[-1].defaults())
@@ -82,6 +83,26 @@ def test_biases_do_not_decay():
         parameter.dim() > 1: group["weight_decay"] for group in optimizer.param_groups for parameter in group["params"]
     }
     assert decays == {True: 0.1, False: 0.0}
+
+
+def test_a_cycled_momentum_falls_where_the_rate_climbs():
+    cycled = next(candidate for candidate in SEARCH if candidate.cycled_momentum)
+    optimizer = cycled.optimizer([nn.Parameter(torch.zeros(3))], torch.device("cpu"))
+    scheduler = cycled.scheduler(optimizer, 100)
+    moments, rates = [], []
+    for _ in range(100):
+        moments.append(optimizer.param_groups[0]["betas"][0])
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step() if len(rates) < 100 else None
+    assert moments[0] == moments[-1] == pytest.approx(0.95) and min(moments) == pytest.approx(0.85)
+    assert moments.index(min(moments)) == rates.index(max(rates)) == 100 * STEP.warmup - 1
+
+
+def test_every_distortion_is_tried_and_numbers_that_change_are_not_recorded():
+    assert {candidate.distortion for candidate in EVERY} == {"", *DISTORTIONS}
+    assert {candidate.name for candidate in EVERY if not candidate.recordable} == {"muon", "cycled-momentum"}
+    assert {candidate.name for candidate in EVERY if candidate.fresh_statistics} == {"fresh-statistics"}
 
 
 @pytest.mark.parametrize("method", ["Adam", "AdamW", "SGD"])

@@ -11,12 +11,12 @@ def names(*asked: str) -> list[str]:
 
 
 def test_candidates_are_chosen_by_name_and_family():
-    assert names("images") == ["no-augmentation", "half-augmentation", "more-augmentation", "cutout"]
-    assert names("sgd", "optimizer") == ["sgd", "adamw"]
+    assert names("labels", "average") == ["smoothing", "no-average", "fresh-statistics"]
+    assert names("sgd", "optimizer") == ["sgd", "adamw", "muon", "cycled-momentum"]
     assert names()[0] == "step-3" and not set(names()) & set(names("frontier"))
     assert set(names()) == {name for family in FAMILIES[:-1] for name in names(family)}
-    with pytest.raises(RunError, match="no candidate or family mixup: use step 3, images"):
-        screening.choose(["mixup"])
+    with pytest.raises(RunError, match="no candidate or family cutmix: use step 3, images"):
+        screening.choose(["cutmix"])
 
 
 def test_what_others_are_held_against_gets_more_seeds():

@@ -13,7 +13,10 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from mnist_lab.batches import Augment
 from mnist_lab.recipe import Recipe
+from mnist_lab.search.distortions import DISTORTIONS
+from mnist_lab.search.muon import MuonAndAdam
 from mnist_lab.search.networks import NETWORKS, SIZES
 
 EPOCHS = (3, 5, 8)  # the step itself has 15
@@ -28,8 +31,11 @@ class Candidate(Recipe):
     name: str  # what its records are called
     change: str  # in words
     network_name: str = ""  # in NETWORKS; empty for the recipe's own model
-    method: str = "Adam"  # or "AdamW" or "SGD"
+    distortion: str = ""  # in DISTORTIONS; empty for the recipe's own
+    method: str = "Adam"  # or "AdamW", "SGD" or "Muon"
+    cycled_momentum: bool = False  # against the rate: high where it is low
     smoothing: float = 0.0  # of the labels, while training
+    fresh_statistics: bool = False  # of the norms, measured on the training images before the network is scored
 
     @property
     def title(self) -> str:
@@ -45,10 +51,21 @@ class Candidate(Recipe):
         """Return a new network, with the weights that it starts from."""
         return NETWORKS[self.network_name]() if self.network_name else super().network()
 
+    @property
+    def recordable(self) -> bool:
+        """Whether an update may be recorded as a CUDA graph: not if numbers change that are no tensors."""
+        return not self.cycled_momentum and self.method != "Muon"
+
+    def augment(self) -> Augment | None:
+        """Return what distorts a batch; None if nothing is to be distorted."""
+        return DISTORTIONS[self.distortion](self.policy(), self.epochs) if self.distortion else super().augment()
+
     def optimizer(self, parameters: Iterable[nn.Parameter], device: torch.device) -> Optimizer:
         """Return the optimizer for ``parameters`` on ``device``; it lets filters decay, and no biases."""
         if self.method == "Adam":
             return super().optimizer(parameters, device)
+        if self.method == "Muon":
+            return MuonAndAdam(parameters, self.learning_rate)
         parameters = list(parameters)
         groups = [
             {"params": [parameter for parameter in parameters if parameter.dim() > 1]},
@@ -93,6 +110,9 @@ def changed(step: Recipe) -> Iterator[Candidate]:
     yield change("images", "no-augmentation", "not distorted", rotation=0.0, shift=0, scale=0.0, shear=0.0)
     yield distorted("half-augmentation", "half as strongly", 0.5)
     yield distorted("more-augmentation", "half as strongly again", 1.5)
+    yield change("images", "clean-end", "not distorted in the last two epochs", distortion="clean end")
+    yield change("images", "balanced", "distortions balanced over a batch (Sobol)", distortion="balanced")
+    yield change("images", "mixup", "and blended in pairs (mixup, α 0.2)", distortion="mixup")
     yield change("images", "cutout", "and a black square of 6 x 6 pixels", cutout=6)
     yield change("labels", "smoothing", "smoothed by 0.1", smoothing=0.1)
     yield change("rate", "half-rate", "peak halved", learning_rate=step.learning_rate / 2)
@@ -100,11 +120,17 @@ def changed(step: Recipe) -> Iterator[Candidate]:
     yield change("rate", "constant", "constant, at the peak", schedule="constant")
     yield change("rate", "short-warmup", "climbs for a twentieth of the run", warmup=0.05)
     yield change("average", "no-average", "none", averaging=0.0)
+    words = "norms measured anew on undistorted training images"
+    yield change("average", "fresh-statistics", words, fresh_statistics=True)
     yield batches("half-batch", step.batch_size // 2)
     yield batches("double-batch", 2 * step.batch_size)
     yield change("optimizer", "adamw", "AdamW: filters decay by 0.1", method="AdamW")
     words = "SGD: Nesterov momentum 0.9, peak 0.2, filters decay by 0.0001"
     yield change("optimizer", "sgd", words, method="SGD", learning_rate=0.2)
+    words = "Muon for the 1x1 filters of the blocks, at Adam's rate"
+    yield change("optimizer", "muon", words, method="Muon")
+    words = "Adam's momentum cycled, 0.95 to 0.85 and back, in place of 0.9"
+    yield change("optimizer", "cycled-momentum", words, cycled_momentum=True)
     yield change("network", "relu", "ReLU", network_name="ReLU")
     yield change("network", "leaky-relu", "LeakyReLU, slope 0.1", network_name="LeakyReLU")
     yield change("network", "scaled-norms", "norms with a scale", network_name="scaled norms")

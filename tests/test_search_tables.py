@@ -1,6 +1,7 @@
 import pytest
 
 from mnist_lab.search import tables as search_tables
+from mnist_lab.uncertainty import dunnett
 
 
 def test_candidates_are_held_against_the_step(searched):
@@ -16,6 +17,21 @@ def test_candidates_are_held_against_the_step(searched):
         "sgd": "worse",
         "relu": "not known: too few seeds",
     }
+
+
+def test_all_candidates_of_several_seeds_are_compared_at_once(searched):
+    many = {row: [record for record in searched if record.row == row] for row in {r.row for r in searched}}
+    gains = search_tables.against_the_step(many)
+    expected = dunnett(search_tables.losses(many["step-3"]), [search_tables.losses(many[row]) for row in gains])
+    assert list(gains.values()) == expected
+    assert set(gains) == {"cutout", "no-augmentation", "adamw", "sgd"}  # relu has one seed
+    assert search_tables.against_the_step({name: group for name, group in many.items() if name != "step-3"}) == {}
+    assert search_tables.against_the_step({"step-3": many["step-3"]}) == {}
+
+
+def test_the_note_says_where_the_loss_is_no_fair_judge(searched):
+    note = search_tables.search_table(searched).note
+    assert "Smoothed labels and mixup forbid to be sure" in note and "Dunnett" in note
 
 
 def test_the_table_of_the_search(searched):

@@ -34,7 +34,7 @@ def changes(found: Sequence[Trial], title: str) -> Figure:
     axis.axvline(0, color=TARGET_COLOUR, linewidth=1)
     axis.set_yticks(range(len(shown)), [f"{trial.family}: {trial.change}" for trial in shown], fontsize=9)
     axis.invert_yaxis()
-    axis.set(title=title, xlabel="held-out loss against step 3's (less is better), with its 95 % interval")
+    axis.set(title=title, xlabel="held-out loss against step 3's (less is better); 95 % intervals that hold together")
     for name, colour in SHADES.items():
         axis.plot([], [], "o-", color=colour, label=name)
     figure.legend(frameon=False, fontsize=9, loc="outside lower right", ncols=len(SHADES))

@@ -102,6 +102,7 @@ def try_candidates(options: argparse.Namespace) -> int:
     if not options.json:
         train_each(options, chosen, screening.default_seeds, screening.train)
     searched, frontier = publish.load_folders(publish.SEARCH), publish.load_folders(publish.FRONTIER)
+    frontier = search_tables.with_the_step(frontier, load_records(publish.RECORDS))
     if options.json:
         print(json.dumps([asdict(trial) for trial in search_tables.trials([*searched, *frontier])], indent=1))
     else:

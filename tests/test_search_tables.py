@@ -47,7 +47,13 @@ def test_the_frontier_names_the_cheapest_on_target(on_frontier):
     assert "After 15 epochs the smallest network with a mean of at least 99.40 % has 3,908 parameters. " in block
     assert "With 7,306 parameters the fewest epochs for it are 8." in block
     first, *_, last = [line for line in block.splitlines() if line.startswith("| ")][2:]
-    assert first.startswith("| 5 epochs | 7,306 | 5 | 2 | 99.395 ± 0.007 |") and last.startswith("| 15 epochs |")
+    assert first.startswith("| 5 epochs | 7,306 | 5 | 2 | 99.395 ± 0.007 |") and last.startswith(
+        "| all its parameters and epochs | 7,306 | 15 | 3 | 99.500 ± 0.010 |"
+    )
     assert all(trial.gain is None for trial in search_tables.trials(on_frontier))
     assert search_tables.frontier_block([]).startswith("Not trained yet")
     assert "After 15 epochs no network has a mean of at least 99.40 %." in search_tables.frontier_block(on_frontier[:2])
+
+
+def test_without_a_frontier_the_step_is_not_shown(seeds):
+    assert search_tables.with_the_step([], seeds([0.995])) == []

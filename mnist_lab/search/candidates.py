@@ -146,13 +146,16 @@ def changed(step: Recipe) -> Iterator[Candidate]:
 
 
 def frontier(step: Recipe) -> list[Candidate]:
-    """Return ``step`` with fewer parameters, and with fewer epochs; nothing else is changed or chosen for them."""
+    """Return ``step`` with fewer parameters, and with fewer epochs; nothing else is changed or chosen for them.
+
+    Both end at the step itself, which has records of its own.
+    """
     common = asdict(step) | {"family": "frontier"}
     sizes = [
         Candidate(**common, name=f"frontier-{size}", change=f"{size} parameters", network_name=size) for size in SIZES
     ]
     shorter = [
         Candidate(**(common | {"epochs": epochs}), name=f"frontier-{epochs}-epochs", change=f"{epochs} epochs")
-        for epochs in (*EPOCHS, step.epochs)
+        for epochs in EPOCHS
     ]
     return [*sizes, *shorter]

@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mnist_lab.records import Record
 from mnist_lab.results import TARGET
@@ -120,8 +120,21 @@ def search_table(records: Sequence[Record]) -> Table:
     return Table(headers, rows, note)
 
 
+def with_the_step(frontier: Sequence[Record], own: Sequence[Record]) -> list[Record]:
+    """Return the records of the frontier, and after them all tracked seeds of what it shrinks: the last of our
+    ``own`` steps. Without a frontier there is nothing to go with it."""
+    if not frontier:
+        return []
+    words = {"family": frontier[0].recipe["family"], "change": "all its parameters and epochs"}
+    whole = [replace(record, recipe=record.recipe | words) for record in own if record.row == own[-1].row]
+    return [*frontier, *whole]
+
+
 def frontier_table(records: Sequence[Record]) -> Table:
-    """Return accuracy against parameters and epochs, with the cheapest of each on target in the note."""
+    """Return accuracy against parameters and epochs, with the cheapest of each on target in the note.
+
+    ``records`` are those of :func:`with_the_step`.
+    """
     headers = ("step 3 with", "parameters", "epochs", "seeds", "accuracy, %", "95 % interval of the mean", "s/epoch")
     found = sorted(trials(records), key=lambda trial: (trial.epochs, trial.parameters))
     rows = [
@@ -136,7 +149,9 @@ def frontier_table(records: Sequence[Record]) -> Table:
         )
         for trial in found
     ]
-    return Table(headers, rows, f"Last epoch, on the test images. {cheapest(found)}")
+    return Table(
+        headers, rows, f"Last epoch, on the test images; mean ± standard deviation over seeds. {cheapest(found)}"
+    )
 
 
 def cheapest(found: Sequence[Trial]) -> str:
@@ -165,7 +180,7 @@ def search_block(records: Sequence[Record]) -> str:
 
 
 def frontier_block(records: Sequence[Record]) -> str:
-    """Return README's table and figure of the frontier; a sentence if there is no record yet."""
+    """Return README's table and figure of the frontier with the step; a sentence if there is no record yet."""
     if not records:
         return "Not trained yet: `mnist-lab search frontier`."
     return f"{frontier_table(records).markdown()}\n\n![Parameters and epochs](images/{FRONTIER_FIGURE})"

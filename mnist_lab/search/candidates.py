@@ -129,7 +129,7 @@ def changed(step: Recipe) -> Iterator[Candidate]:
     yield change("optimizer", "sgd", words, method="SGD", learning_rate=0.2)
     words = "Muon for the 1x1 filters of the blocks, at Adam's rate"
     yield change("optimizer", "muon", words, method="Muon")
-    words = "Adam's momentum cycled, 0.95 to 0.85 and back, in place of 0.9"
+    words = "Adam's momentum cycled, 0.95 to 0.85 and back"
     yield change("optimizer", "cycled-momentum", words, cycled_momentum=True)
     yield change("network", "relu", "ReLU", network_name="ReLU")
     yield change("network", "leaky-relu", "LeakyReLU, slope 0.1", network_name="LeakyReLU")

@@ -3,8 +3,9 @@ import torch
 from torch import nn
 
 from mnist_lab import experiment
-from mnist_lab.batches import ShuffledBatches
+from mnist_lab.batches import OrderedBatches, ShuffledBatches
 from mnist_lab.models import MODELS, OWN, build
+from mnist_lab.recipe import Recipe
 from mnist_lab.stack import StackedBatches, stack, unstack
 from mnist_lab.training import Update, evaluate, train_one_epoch
 
@@ -37,7 +38,7 @@ def test_a_stack_gives_every_network_its_own_logits(name):
 
 @pytest.mark.parametrize("name", OWN)
 def test_two_seeds_trained_together_equal_the_same_two_trained_alone(name, recipe, small, settings):
-    recipe = experiment.Recipe(**{**vars(recipe), "model": name})
+    recipe = Recipe(**{**vars(recipe), "model": name})
     together = experiment.train_together(recipe, small, settings, [3, 4], on_epoch=lambda epoch: None)
     for seed, found in zip([3, 4], together, strict=True):
         (alone,) = experiment.train_together(recipe, small, settings, [seed], on_epoch=lambda epoch: None)
@@ -141,5 +142,5 @@ def test_a_layer_that_mixes_networks_is_refused():
 
 def test_the_networks_of_a_stack_can_be_scored(few, recipe, small, settings):
     parts = experiment.assemble(recipe, small, settings, [0, 1])
-    scores = [evaluate(network, experiment.OrderedBatches(small.test)) for network in parts.scored]
+    scores = [evaluate(network, OrderedBatches(small.test)) for network in parts.scored]
     assert scores[0] != scores[1]

@@ -3,12 +3,10 @@
 import argparse
 import json
 import os
-from collections.abc import Callable
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import TypeVar
 
-from mnist_lab import benchmark, publish, readme, results, runner, study, tables, workbook
+from mnist_lab import benchmark, publish, readme, results, runner, study, sweep, tables, workbook
 from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build, origin
 from mnist_lab.published import reproduction
@@ -19,8 +17,7 @@ from mnist_lab.runtime import pick_device
 from mnist_lab.search import screening
 from mnist_lab.search import tables as search_tables
 from mnist_lab.summary import facts
-
-T = TypeVar("T")  # what is trained: a published recipe, a candidate
+from mnist_lab.sweep import Entry
 
 
 def run_steps(options: argparse.Namespace) -> int:
@@ -85,7 +82,7 @@ def reproduce(options: argparse.Namespace) -> int:
     """Train the chosen steps of the published series and print them beside what is claimed."""
     chosen = reproduction.choose(options.names)
     if not options.json:
-        train_each(options, chosen, reproduction.default_seeds, reproduction.reproduce)
+        train_each(options, chosen)
     published = publish.load_folders(publish.PUBLISHED)
     found = published_tables.reproductions(published, load_records(publish.RECORDS))
     if options.json:
@@ -100,8 +97,9 @@ def try_candidates(options: argparse.Namespace) -> int:
     """Train the chosen candidates and print what they do, of the search and of the frontier."""
     chosen = screening.choose(options.names)
     if not options.json:
-        train_each(options, chosen, screening.default_seeds, screening.train)
+        train_each(options, chosen)
     searched, frontier = publish.load_folders(publish.SEARCH), publish.load_folders(publish.FRONTIER)
+    frontier = search_tables.with_the_step(frontier, load_records(publish.RECORDS))
     if options.json:
         print(json.dumps([asdict(trial) for trial in search_tables.trials([*searched, *frontier])], indent=1))
     else:
@@ -110,16 +108,14 @@ def try_candidates(options: argparse.Namespace) -> int:
     return 0
 
 
-def train_each(
-    options: argparse.Namespace, chosen: list[T], default_seeds: Callable[[T], int], train: Callable[..., object]
-) -> None:
+def train_each(options: argparse.Namespace, chosen: list[Entry]) -> None:
     """Train every one of ``chosen``, on MNIST and nothing else, from as many seeds as asked for or usual."""
     if options.device == "cuda":
         check_cuda()
     find_data(options.data, {"DATA": "MNIST"})
     with runner.only_run(runner.RUNS):
-        for one in chosen:
-            train(one, options.seeds or default_seeds(one), options.device or "auto", options.parallel)
+        for entry in chosen:
+            sweep.train(entry, options.seeds or entry.seeds, options.device or "auto", options.parallel)
 
 
 def run_benchmark(options: argparse.Namespace) -> int:

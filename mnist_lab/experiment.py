@@ -4,13 +4,15 @@ import itertools
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import update_bn
 
 from mnist_lab.augment import AlbumentationsEngine
-from mnist_lab.batches import ShuffledBatches, count_batches
+from mnist_lab.batches import OrderedBatches, ShuffledBatches, count_batches
 from mnist_lab.cuda_graph import GraphedUpdate
 from mnist_lab.data import Dataset, hold_out, load
 from mnist_lab.recipe import AnyRecipe, ParameterError, Settings
@@ -119,8 +121,16 @@ def train_together(
     start = time.perf_counter()
     parts = assemble(recipe, data, settings, seeds)
     test = recipe.scored(data.test)
+    measure_norms = partial(update_bn, OrderedBatches(data.train)) if recipe.fresh_statistics else None
     outcomes = fit(
-        parts.update, parts.train, test, parts.scored, parts.scheduler, epochs=recipe.epochs, on_epoch=on_epoch
+        parts.update,
+        parts.train,
+        test,
+        parts.scored,
+        parts.scheduler,
+        epochs=recipe.epochs,
+        on_epoch=on_epoch,
+        before_scoring=measure_norms,
     )
     probabilities = [predict(network, test) for network in parts.scored]
     seconds = time.perf_counter() - start

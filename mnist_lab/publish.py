@@ -15,6 +15,7 @@ from mnist_lab.records import Record, in_order, is_publishable, load_records, sa
 from mnist_lab.runner import NOTEBOOKS, RUNS, RunError, Step, read_notebook
 from mnist_lab.runtime import ROOT
 from mnist_lab.search import plots as search_plots
+from mnist_lab.search.tables import with_the_step
 from mnist_lab.study_plots import all_seeds
 
 RECORDS = NOTEBOOKS / "records"
@@ -180,7 +181,7 @@ def prepare_overview(records: list[Record], folder: Path) -> dict[Path, Path]:
     kept = tracked(records=records)
     (folder / README.name).write_text(render(README.read_text(), kept))
     figures = [SEEDS, *published_plots.save_figures(kept.published, records, folder)]
-    figures += search_plots.save_figures(kept.searched, kept.frontier, folder)
+    figures += search_plots.save_figures(kept.searched, with_the_step(kept.frontier, records), folder)
     return {IMAGES / name: folder / name for name in figures} | {README: folder / README.name}
 
 

@@ -10,7 +10,7 @@ from mnist_lab.gpu_comparison import beside
 from mnist_lab.published.tables import published_block, repairs_block
 from mnist_lab.records import Record
 from mnist_lab.results import same_kind, summarise
-from mnist_lab.search.tables import frontier_block, search_block
+from mnist_lab.search.tables import frontier_block, search_block, with_the_step
 from mnist_lab.tables import Table, mean_and_sd, overview
 from mnist_lab.uncertainty import wilson_interval
 
@@ -50,7 +50,7 @@ def make_blocks(tracked: Tracked) -> dict[str, str]:
     blocks["published"] = published_block(tracked.published, records)
     blocks["repairs"] = repairs_block(tracked.published)
     blocks["search"] = search_block(tracked.searched)
-    blocks["frontier"] = frontier_block(tracked.frontier)
+    blocks["frontier"] = frontier_block(with_the_step(tracked.frontier, records))
     for step, group in groupby(records, key=lambda record: record.step):
         own = list(group)
         blocks[f"step-{step}"] = "\n\n".join([step_line(own), *gpu_lines(own, tracked.gpu_runs)])

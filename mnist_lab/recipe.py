@@ -32,6 +32,7 @@ class AnyRecipe(Protocol):
     batch_size: int
     averaging: float  # decay of the moving average of the weights; 0 is none
     smoothing: float  # of the labels, while training; 0 is none
+    fresh_statistics: bool  # whether norms are measured anew on the training images before a network is scored
     title: str  # what figures and records call it; empty for our own, which the notebooks describe
     recordable: bool  # whether an update may be recorded as a CUDA graph: its numbers but the learning rate stay
 
@@ -49,6 +50,8 @@ class Recipe:
     title = ""
     recordable = True
     smoothing = 0.0
+    fresh_statistics = False
+    cycled_momentum = False
 
     model: str  # a name in MODELS
     epochs: int
@@ -104,8 +107,8 @@ class Recipe:
     def scheduler(self, optimizer: Optimizer, updates: int) -> LRScheduler | None:
         """Return the learning-rate schedule over ``updates`` batches; None if it stays constant.
 
-        One cycle (Smith and Topin, 2018): up to the peak and down to nearly 0, both in straight lines. The momentum
-        stays as it is: one change at a time, and a number that a CUDA graph may keep.
+        One cycle (Smith and Topin, 2018): up to the peak and down to nearly 0, both in straight lines. In the steps
+        the momentum stays as it is: one change at a time, and a number that a CUDA graph may keep.
         """
         if self.schedule == "constant":
             return None
@@ -120,7 +123,7 @@ class Recipe:
             total_steps=updates,
             pct_start=self.warmup,
             anneal_strategy="linear",
-            cycle_momentum=False,
+            cycle_momentum=self.cycled_momentum,
         )
 
 

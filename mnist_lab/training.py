@@ -171,10 +171,12 @@ def fit(
     *,
     epochs: int,
     on_epoch: Callable[[Epoch], None],
+    before_scoring: Callable[[nn.Module], None] | None = None,
 ) -> list[list[Epoch] | Diverged]:
     """Train for exactly ``epochs`` epochs and score ``networks`` after each: those of the model, or their averages.
 
-    The last epoch is the result: nothing is selected. Returns the history of each network, or how it diverged;
+    The last epoch is the result: nothing is selected. ``before_scoring``, if given, prepares each network for it, in
+    time that does not count as training. Returns the history of each network, or how it diverged;
     a network of a stack that did so does not disturb the others.
     """
     outcomes: list[list[Epoch] | Diverged] = [[] for _ in networks]
@@ -186,6 +188,8 @@ def fit(
         for i, network in enumerate(networks):
             if isinstance(outcomes[i], Diverged):
                 continue
+            if before_scoring is not None:
+                before_scoring(network)
             tested = evaluate(network, test)
             if math.isfinite(trained[i].loss) and math.isfinite(tested.loss):
                 outcomes[i].append(Epoch(number, learning_rate, trained[i], tested, seconds))

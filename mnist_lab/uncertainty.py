@@ -5,7 +5,7 @@ scipy.stats takes long to import, so only the functions that need it do.
 
 import math
 import statistics
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,7 +71,7 @@ class Difference:
     mean: float
     interval: Interval
     p_value: float
-    effect: float  # Hedges' g*: the difference in standard deviations, corrected for few values
+    effect: float  # Hedges' g: the difference in standard deviations, corrected for few values
 
     @property
     def is_clear(self) -> bool:
@@ -105,8 +105,71 @@ def hedges_g(before: Sequence[float], after: Sequence[float]) -> float:
     first, second = statistics.variance(before), statistics.variance(after)
     n, m = len(before), len(after)
     degrees = (n - 1) * (m - 1) * (first + second) ** 2 / ((m - 1) * first**2 + (n - 1) * second**2)
-    shrink = math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees - 1) / 2)) / math.sqrt(degrees / 2)
-    return shrink * (statistics.fmean(after) - statistics.fmean(before)) / math.sqrt((first + second) / 2)
+    difference = statistics.fmean(after) - statistics.fmean(before)
+    return _for_few(degrees) * difference / math.sqrt((first + second) / 2)
+
+
+def _for_few(degrees: float) -> float:
+    """Return the factor that makes an effect size right on average when few values gave its spread."""
+    return math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees - 1) / 2)) / math.sqrt(degrees / 2)
+
+
+def dunnett(control: Sequence[float], samples: Sequence[Sequence[float]]) -> list[Difference] | None:
+    """Compare the means of many samples with that of one control, all at once (Dunnett, JASA 1955).
+
+    The intervals hold together: of many sets of such comparisons, 95 % have the true difference in every interval.
+    The spread is taken to be the same in all samples and pooled, so that a few values in each are enough. None if no
+    sample varies.
+
+    scipy.stats.dunnett does the same by random points, which takes a minute for thirty samples. But samples are only
+    related through the control's mean and the pooled spread: given these two, the chances multiply, and the two are
+    integrated over (Dunnett's own way). The tests compare both.
+    """
+    from scipy import optimize
+
+    everything, sizes = [control, *samples], np.array([len(sample) for sample in samples])
+    degrees = int(sizes.sum()) - len(samples) + len(control) - 1
+    spread = math.sqrt(sum(float(np.var(values)) * len(values) for values in everything) / max(degrees, 1))
+    if spread == 0:
+        return None
+    inside = _largest_of(np.sqrt(sizes / (sizes + len(control))), degrees)
+    bound = optimize.brentq(lambda bound: inside(bound) - CONFIDENCE, 0, 1000)
+    found = []
+    for sample in samples:
+        mean = statistics.fmean(sample) - statistics.fmean(control)
+        error = spread * math.sqrt(1 / len(sample) + 1 / len(control))
+        found.append(
+            Difference(
+                mean=mean,
+                interval=(mean - bound * error, mean + bound * error),
+                p_value=max(0.0, 1 - inside(abs(mean) / error)),
+                effect=_for_few(degrees) * mean / spread,
+            )
+        )
+    return found
+
+
+def _largest_of(loads: np.ndarray, degrees: int) -> Callable[[float], float]:
+    """Return the chance that Student's t stays within a bound, either way, in every one of several comparisons.
+
+    ``loads`` (comparisons,) are the correlations with what they share, the control's mean. By 64 Gaussian points for
+    that mean and 64 for the spread of so many degrees of freedom; the bound of 95 % is right to one in ten thousand.
+    """
+    from scipy import stats
+
+    points, weights = np.polynomial.legendre.leggauss(64)
+    levels, weights = (points + 1) / 2, weights / 2
+    shared = stats.norm.ppf(levels)[:, None, None]
+    spread = np.sqrt(stats.chi2.ppf(levels, degrees) / degrees)[:, None]
+    loads, alike = np.unique(loads, return_counts=True)
+    own = np.sqrt(1 - loads**2)
+
+    def inside(bound: float) -> float:
+        high, low = ((end * spread - loads * shared) / own for end in (bound, -bound))
+        chances = (stats.norm.cdf(high) - stats.norm.cdf(low)) ** alike  # (64, 64, different loads)
+        return float(weights @ chances.prod(axis=2) @ weights)
+
+    return inside
 
 
 def two_way_interval(misread: Sequence[Collection[int]], count: int) -> Interval | None:

@@ -7,9 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mnist_lab import benchmark, cli, commands, data, publish, runner, study, tables
+from mnist_lab import benchmark, cli, commands, data, publish, runner, study, sweep, tables
 from mnist_lab.models import MODELS
-from mnist_lab.published import reproduction
 from mnist_lab.records import load_records
 
 
@@ -228,7 +227,7 @@ def test_a_study_repeats_the_recipe_of_its_row_with_other_seeds(mnist, runs, con
 
 def test_published_steps_are_trained_in_order_and_shown(mnist, runs, monkeypatch, capsys):
     trained = []
-    monkeypatch.setattr(reproduction, "reproduce", lambda recipe, *how: trained.append((recipe.row, *how)))
+    monkeypatch.setattr(sweep, "train", lambda entry, *how: trained.append((entry.recipe.row, *how)))
     assert cli.main(["reproduce", "E", "repairs", "--device", "cpu", "--parallel", "1"]) == 0
     assert trained[:4] == [
         ("E1", 3, "cpu", 1), ("E2", 3, "cpu", 1), ("E3", 5, "cpu", 1), ("A3 plain logits", 5, "cpu", 1),
@@ -240,7 +239,7 @@ def test_published_steps_are_trained_in_order_and_shown(mnist, runs, monkeypatch
 
 
 def test_what_is_known_of_the_published_series_is_printed_for_scripts(runs, monkeypatch, capsys):
-    monkeypatch.setattr(reproduction, "reproduce", None)  # nothing is trained
+    monkeypatch.setattr(sweep, "train", None)  # nothing is trained
     assert cli.main(["reproduce", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert [one["step"] for one in found][-3:] == ["our step 1", "our step 2", "our step 3"]
@@ -249,7 +248,7 @@ def test_what_is_known_of_the_published_series_is_printed_for_scripts(runs, monk
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["F"], "there is nothing called F to reproduce"), (["--data", "nowhere"], "no MNIST in")],
+    [(["F"], "there is nothing called F to train"), (["--data", "nowhere"], "no MNIST in")],
 )
 def test_what_cannot_be_reproduced_is_told(runs, capsys, arguments, message):
     assert cli.main(["reproduce", *arguments]) == 1

@@ -110,7 +110,8 @@ def test_the_figures_of_the_series_are_drawn_from_their_records():
 
 
 def test_the_figures_of_the_search_are_drawn_from_their_records():
-    for name, shown in ((search_tables.SEARCH_FIGURE, SEARCHED), (search_tables.FRONTIER_FIGURE, FRONTIER)):
+    on_frontier = search_tables.with_the_step(FRONTIER, RECORDS)
+    for name, shown in ((search_tables.SEARCH_FIGURE, SEARCHED), (search_tables.FRONTIER_FIGURE, on_frontier)):
         if shown:
             drawn_from = Image.open(publish.IMAGES / name).text["Description"]
             assert drawn_from == search_plots.fingerprint(shown), "out of date: mnist-lab readme"
@@ -122,7 +123,7 @@ def test_records_of_the_search_are_full_runs_of_todays_candidates():
         on = (60_000, 10_000, "test") if candidate.family == "frontier" else (50_000, 10_000, "held-out")
         assert record.images == ("MNIST", *on)
         assert record.recipe == asdict(candidate), "the step or the candidate changed: mnist-lab search"
-        assert (screening.folder_of(candidate) / record.file_name).is_file()
+        assert (screening.entry(candidate).folder / record.file_name).is_file()
 
 
 @pytest.mark.parametrize("row", dict.fromkeys(record.row for record in [*SEARCHED, *FRONTIER]))
@@ -140,7 +141,7 @@ def test_records_of_the_series_are_full_runs_of_todays_recipes():
     for record in PUBLISHED:
         recipe = recipes[record.row]
         assert is_publishable(record) and record.recipe == asdict(recipe)
-        assert (reproduction.folder_of(recipe) / record.file_name).is_file()
+        assert (reproduction.entry(recipe).folder / record.file_name).is_file()
 
 
 @pytest.mark.parametrize("row", dict.fromkeys(record.row for record in PUBLISHED))

@@ -1,10 +1,13 @@
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from torch import nn
 
 from mnist_lab import experiment
 from mnist_lab.batches import OrderedBatches
+from mnist_lab.models import leaves
+from mnist_lab.recipe import Recipe
 from mnist_lab.training import evaluate
 
 
@@ -35,6 +38,37 @@ def test_the_result_is_that_of_the_averaged_network(recipe, small, settings):
     plain = experiment.train(replace(recipe, averaging=0.0), small, settings)
     assert [epoch.train for epoch in plain.history] == [epoch.train for epoch in run.history]  # averaging only looks
     assert [epoch.test for epoch in plain.history] != [epoch.test for epoch in run.history]
+
+
+class FreshStatistics(Recipe):
+    fresh_statistics = True
+
+
+@pytest.mark.parametrize("averaging", [0.9, 0.0])
+def test_norms_can_be_measured_anew_before_scoring(averaging, recipe, small, settings):
+    """By hand: what the first norm sees of the undistorted training images, at once and not as a moving average."""
+    plain = replace(recipe, averaging=averaging)
+    usual, fresh = (experiment.train(kind(**asdict(plain)), small, settings) for kind in (Recipe, FreshStatistics))
+    assert [epoch.train for epoch in fresh.history] == [epoch.train for epoch in usual.history]  # it only looks
+    convolution, pooling, norm, *_ = leaves(fresh.model)
+    images = torch.cat([images for images, _ in OrderedBatches(small.train)])
+    with torch.no_grad():
+        seen = pooling(convolution(images))
+    assert torch.allclose(norm.running_mean, seen.mean((0, 2, 3)), atol=1e-3)
+    assert torch.allclose(norm.running_var, seen.var((0, 2, 3)), rtol=1e-2)
+    assert not torch.allclose(leaves(usual.model)[2].running_mean, norm.running_mean, atol=1e-2)
+    assert evaluate(fresh.model, OrderedBatches(small.test)) == fresh.history[-1].test
+    assert [epoch.test for epoch in fresh.history] != [epoch.test for epoch in usual.history]
+
+
+def test_norms_of_a_stack_are_measured_one_by_one(recipe, small, settings):
+    fresh = FreshStatistics(**asdict(recipe))
+    (alone,) = experiment.train_together(fresh, small, settings, [1], on_epoch=lambda epoch: None)
+    _, other = experiment.train_together(fresh, small, settings, [0, 1], on_epoch=lambda epoch: None)
+    for ours, theirs in zip(leaves(other.model), leaves(alone.model), strict=True):
+        if isinstance(ours, nn.BatchNorm2d):
+            assert torch.allclose(ours.running_mean, theirs.running_mean, atol=0.02)
+            assert torch.allclose(ours.running_var, theirs.running_var, rtol=0.05)
 
 
 def test_a_line_per_epoch(recipe, small, settings, capsys):

@@ -72,7 +72,7 @@ def test_a_published_recipe_is_chosen_by_name(parameters, recipe, settings):
 @pytest.mark.parametrize("kind", [Recipe, PublishedRecipe])
 def test_both_kinds_of_recipe_answer_what_a_run_asks(kind):
     asked = {name for name in vars(AnyRecipe) if name[0] != "_"} | set(AnyRecipe.__annotations__)
-    assert len(asked) == 12
+    assert len(asked) == 13
     assert asked <= {field.name for field in fields(kind)} | set(dir(kind))
 
 

@@ -9,7 +9,7 @@ def test_every_change_has_its_interval(searched, tmp_path):
     figure.savefig(tmp_path / "figure.png")
     (axis,) = figure.axes
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    assert labels[:2] == ["images: and a black square of 6 pixels", "images: no distortion"] and len(labels) == 4
+    assert labels[:2] == ["images: and a black square of 6 x 6 pixels", "images: not distorted"] and len(labels) == 4
     trial = next(trial for trial in search_tables.trials(searched) if trial.name == "cutout")
     assert list(axis.lines[0].get_xdata()) == list(trial.gain.interval)
     assert list(axis.lines[1].get_xdata()) == [trial.gain.mean]

@@ -90,6 +90,49 @@ def test_no_spread_no_comparison():
     assert uncertainty.welch([0.5, 0.5], [0.6, 0.7]) is None
 
 
+MUCUS = [[3.8, 2.7, 4.0, 2.4], [2.8, 3.4, 3.7, 2.2, 2.0]]  # Thomson and Short, 1969, table 1
+NORMAL = [2.9, 3.0, 2.5, 2.6, 3.2]
+
+
+def test_dunnett_is_scipys():
+    found = uncertainty.dunnett(NORMAL, MUCUS)
+    assert [one.p_value for one in found] == pytest.approx([0.58325114, 0.99819341], abs=3e-4)  # as scipy prints them
+    generator = np.random.default_rng(3)
+    for sizes, count in [((3, 3, 2, 5, 3), 5), ((2, 2), 2)]:
+        control, samples = generator.normal(size=count), [generator.normal(size=n) + n - 3 for n in sizes]
+        theirs = stats.dunnett(*samples, control=control, random_state=generator)
+        interval = theirs.confidence_interval()
+        ours = uncertainty.dunnett(control.tolist(), [sample.tolist() for sample in samples])
+        assert [one.mean for one in ours] == pytest.approx(list((interval.low + interval.high) / 2))
+        assert [one.interval[0] for one in ours] == pytest.approx(list(interval.low), abs=0.01)
+        assert [one.p_value for one in ours] == pytest.approx(list(theirs.pvalue), abs=1e-3)
+
+
+def test_dunnett_of_one_sample_is_students_test():
+    (found,) = uncertainty.dunnett(DRUG_1, [DRUG_2])
+    expected = stats.ttest_ind(DRUG_2, DRUG_1)
+    assert found.interval == pytest.approx(tuple(expected.confidence_interval(0.95)), rel=1e-3)
+    assert found.p_value == pytest.approx(expected.pvalue, abs=1e-4)
+    assert found.effect == pytest.approx(0.8321811 * (1 - 3 / (4 * 18 - 1)), rel=3e-4)
+
+
+def test_dunnett_is_wrong_in_one_of_twenty_whole_sets():
+    wrong, sets = 0, 1500
+    generator = np.random.default_rng(0)
+    (bound,) = {round(one.interval[1] - one.mean, 9) for one in uncertainty.dunnett([-1, 1], [[-1, 1]] * 8)}
+    bound /= math.sqrt(2)  # the spread, of which every mean's error is the same share here
+    for _ in range(sets):
+        values = generator.normal(size=(9, 2))
+        spread = math.sqrt(values.var(axis=1, ddof=1).mean())
+        wrong += np.abs(values[1:].mean(axis=1) - values[0].mean()).max() > bound * spread
+    assert wrong / sets == pytest.approx(0.05, abs=0.017)
+
+
+def test_nothing_varies_nothing_is_compared():
+    assert uncertainty.dunnett([0.5, 0.5], [[0.6, 0.6], [0.7, 0.7]]) is None
+    assert uncertainty.dunnett([0.5, 0.5], [[0.6, 0.6], [0.7, 0.8]])[0].mean == pytest.approx(0.1)
+
+
 def test_two_way_interval_of_seeds_that_agree_is_that_of_the_images():
     """Then the number misread of 1,000 drawn again is binomial."""
     low, high = uncertainty.two_way_interval([range(20)] * 5, 1000)

@@ -31,6 +31,8 @@ from mnist_lab.published.distortions import DISTORTIONS, Chain
 class PublishedRecipe:
     """A published recipe as plain values; it answers what :class:`recipe.AnyRecipe` asks."""
 
+    fresh_statistics = False
+
     published: str  # the step that published it: a letter for the series, and a number
     model: str
     epochs: int

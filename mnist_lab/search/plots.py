@@ -19,7 +19,7 @@ SHADES = {"better": COLOURS[2], "worse": COLOURS[1], "no difference": "#777777"}
 def changes(found: Sequence[Trial], title: str) -> Figure:
     """Show how far each candidate's loss lies from step 3's, with its interval, family by family."""
     shown = [trial for trial in found if trial.gain is not None]
-    figure = Figure(figsize=(8.5, 0.27 * len(shown) + 1.5), layout="constrained")
+    figure = Figure(figsize=(9.5, 0.27 * len(shown) + 1.5), layout="constrained")
     axis = figure.subplots()
     for place, trial in enumerate(shown):
         low, high = trial.gain.interval
@@ -34,7 +34,7 @@ def changes(found: Sequence[Trial], title: str) -> Figure:
     axis.axvline(0, color=TARGET_COLOUR, linewidth=1)
     axis.set_yticks(range(len(shown)), [f"{trial.family}: {trial.change}" for trial in shown], fontsize=9)
     axis.invert_yaxis()
-    axis.set(title=title, xlabel="held-out loss against step 3's (less is better), with its 95 % interval")
+    axis.set(title=title, xlabel="held-out loss against step 3's, less is better\n(95 % intervals that hold together)")
     for name, colour in SHADES.items():
         axis.plot([], [], "o-", color=colour, label=name)
     figure.legend(frameon=False, fontsize=9, loc="outside lower right", ncols=len(SHADES))

@@ -1,18 +1,15 @@
-"""Trains the candidates of the search and of the frontier, and tracks what came out."""
+"""What there is to train of the search and of the frontier."""
 
 from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 
-from mnist_lab import publish, runner, study
-from mnist_lab.recipe import Recipe, Settings, read_parameters
-from mnist_lab.records import Record
+from mnist_lab import publish, runner, sweep
+from mnist_lab.recipe import Recipe, read_parameters
 from mnist_lab.search import candidates
 from mnist_lab.search.candidates import Candidate
 from mnist_lab.search.tables import BASE
+from mnist_lab.sweep import Entry
 
 SEEDS, MORE_SEEDS = 3, 5  # more of step 3, which all are held against, and of the frontier
-SETTINGS = Settings(seed=0, device="auto", threads=1, data="MNIST", score_on="held-out", train_limit=None)
 
 
 def step_3() -> Recipe:
@@ -21,42 +18,25 @@ def step_3() -> Recipe:
     return recipe
 
 
-def choose(names: Sequence[str]) -> list[Candidate]:
+def choose(names: Sequence[str]) -> list[Entry]:
     """Return the candidates called so, and those of families called so; without names, all of the search.
 
     Raises RunError, which lists the names, for one that is not there.
     """
     step = step_3()
     searched, frontier = candidates.search(step), candidates.frontier(step)
-    groups: dict[str, list[Candidate]] = {}
+    groups: dict[str, list[Entry]] = {}
     for candidate in [*searched, *frontier]:
-        groups.setdefault(candidate.family, []).append(candidate)
-    groups |= {candidate.name: [candidate] for candidate in [*searched, *frontier]}
-    unknown = [name for name in names if name not in groups]
-    if unknown:
-        raise runner.RunError(f"there is no candidate or family {', '.join(unknown)}: use {', '.join(groups)}")
-    return list(dict.fromkeys(candidate for name in names for candidate in groups[name])) or searched
+        groups.setdefault(candidate.family, []).append(entry(candidate))
+    groups |= {candidate.name: [entry(candidate)] for candidate in [*searched, *frontier]}
+    return sweep.choose(groups, names or [candidate.name for candidate in searched])
 
 
-def default_seeds(candidate: Candidate) -> int:
-    """Return how many seeds a candidate gets."""
-    return MORE_SEEDS if candidate.family == "frontier" or candidate.name == BASE else SEEDS
-
-
-def train(candidate: Candidate, seeds: int, device: str, parallel: int | None) -> list[Record]:
-    """Train ``candidate`` from ``seeds`` seeds, as far as they are not tracked yet; each is tracked as soon as done.
-
-    Candidates of the search are scored on held-out images, those of the frontier on the test images. Then README and
-    the figures are written anew. Raises StudyError if a seed did not finish.
-    """
-    score_on = "test" if candidate.family == "frontier" else "held-out"
-    settings = replace(SETTINGS, device=device, score_on=score_on)
-    plan = study.Plan(candidate.row, candidate.title, candidate, settings, range(seeds))
-    records = study.conduct(plan, folder_of(candidate), parallel)
-    publish.write_overview()
-    return records
-
-
-def folder_of(candidate: Candidate) -> Path:
-    """Return where the records of a candidate are tracked."""
-    return (publish.FRONTIER if candidate.family == "frontier" else publish.SEARCH) / candidate.name
+def entry(candidate: Candidate) -> Entry:
+    """Say where the records of ``candidate`` are tracked, how many seeds it gets, and what it is scored on: those of
+    the search on held-out images, those of the frontier on the test images."""
+    if candidate.family == "frontier":
+        return Entry(candidate, publish.FRONTIER / candidate.name, "test", MORE_SEEDS)
+    return Entry(
+        candidate, publish.SEARCH / candidate.name, "held-out", MORE_SEEDS if candidate.name == BASE else SEEDS
+    )

@@ -109,13 +109,22 @@ def try_candidates(options: argparse.Namespace) -> int:
 
 
 def train_each(options: argparse.Namespace, chosen: list[Entry]) -> None:
-    """Train every one of ``chosen``, on MNIST and nothing else, from as many seeds as asked for or usual."""
+    """Train every one of ``chosen``, on MNIST and nothing else, from as many seeds as asked for or usual.
+
+    One that fails does not keep the others waiting. Raises StudyError at the end, which tells of all that did.
+    """
     if options.device == "cuda":
         check_cuda()
     find_data(options.data, {"DATA": "MNIST"})
+    problems = []
     with runner.only_run(runner.RUNS):
         for entry in chosen:
-            sweep.train(entry, options.seeds or entry.seeds, options.device or "auto", options.parallel)
+            try:
+                sweep.train(entry, options.seeds or entry.seeds, options.device or "auto", options.parallel)
+            except study.StudyError as error:
+                problems.append(f"{entry.recipe.row}: {error}")
+    if problems:
+        raise study.StudyError("\n".join(problems))
 
 
 def run_benchmark(options: argparse.Namespace) -> int:

@@ -238,6 +238,20 @@ def test_published_steps_are_trained_in_order_and_shown(mnist, runs, monkeypatch
     assert trained[-1] == ("E3", 2, "auto", None)
 
 
+def test_a_step_that_fails_does_not_keep_the_others_waiting(mnist, runs, monkeypatch, capsys):
+    trained = []
+
+    def train(entry, *how):
+        if entry.recipe.row == "E2":
+            raise study.StudyError("1 of 3 seeds did not finish")
+        trained.append(entry.recipe.row)
+
+    monkeypatch.setattr(sweep, "train", train)
+    assert cli.main(["reproduce", "E"]) == 1
+    assert trained == ["E1", "E3"]
+    assert "E2: 1 of 3 seeds did not finish" in capsys.readouterr().err
+
+
 def test_what_is_known_of_the_published_series_is_printed_for_scripts(runs, monkeypatch, capsys):
     monkeypatch.setattr(sweep, "train", None)  # nothing is trained
     assert cli.main(["reproduce", "--json"]) == 0

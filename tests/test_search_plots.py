@@ -1,3 +1,5 @@
+import math
+
 from PIL import Image
 
 from mnist_lab.search import plots as search_plots
@@ -11,8 +13,8 @@ def test_every_change_has_its_interval(searched, tmp_path):
     labels = [label.get_text() for label in axis.get_yticklabels()]
     assert labels[:2] == ["images: and a black square of 6 x 6 pixels", "images: not distorted"] and len(labels) == 4
     trial = next(trial for trial in search_tables.trials(searched) if trial.name == "cutout")
-    assert list(axis.lines[0].get_xdata()) == list(trial.gain.interval)
-    assert list(axis.lines[1].get_xdata()) == [trial.gain.mean]
+    assert list(axis.lines[0].get_xdata()) == [math.exp(end) for end in trial.gain.interval]
+    assert list(axis.lines[1].get_xdata()) == [math.exp(trial.gain.mean)]
 
 
 def test_the_frontier_has_a_panel_for_each_cost(on_frontier, tmp_path):

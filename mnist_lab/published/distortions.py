@@ -87,13 +87,13 @@ class Affine:
 
 @dataclass(frozen=True)
 class ShiftScaleRotate:
-    """albumentations' transform of that name: whole pixels of shift, a scale for each direction, bilinear, black.
+    """albumentations' transform of that name: parts of a pixel of shift, a scale for each direction, bilinear, black.
 
-    So it is in version 2. The first versions drew one scale for both directions and shifted by parts of a pixel; which
-    one series E used is not stated.
+    So it was in the last versions before 2, which shifts by whole pixels. Series E does not state its version, but its
+    code names an option that 2 no longer has. Still earlier ones drew one scale for both directions.
     """
 
-    shift: float  # fraction of the image, either way; the pixels are rounded towards 0
+    shift: float  # fraction of the image, either way
     scale: float  # fraction, larger or smaller
     degrees: float  # either way
     share: float  # of the images; the others stay as they are
@@ -101,7 +101,7 @@ class ShiftScaleRotate:
     def draw(self, images: int, generator: Generator) -> Tensor:
         """Return (images, 6), a matrix each."""
         reach = self.shift * SIDE
-        shift = uniform(-reach, reach, (images, 2), generator).trunc()
+        shift = uniform(-reach, reach, (images, 2), generator)
         scale = uniform(1 - self.scale, 1 + self.scale, (images, 2), generator)
         turns = rotations(uniform(-self.degrees, self.degrees, (images,), generator))
         chosen = torch.rand(images, generator=generator) < self.share

@@ -7,9 +7,8 @@ repository is silent or contradicts itself, or our engine differs, this is what 
   every epoch.
 * Seeds are ours, 0, 1, 2 ..., and not the one that each repository names: its random numbers depend on its loader.
 * B1 was trained for 20 epochs and its claim counts the first 15. Its rate is constant, so 15 epochs are the same.
-* D's committed configuration says 15 epochs of batches of 32, its claim comes from a run of 20 epochs of batches of
-  64 (938 updates in an epoch, as its log shows). All three steps are trained as that run was.
-* D's holes are cut after the rotation, before the normalisation, so they are black.
+* D's committed configuration says 15 epochs of batches of 32 and its README 20 of 32, while its claim comes from a run
+  of 20 epochs of batches of 64 (938 updates in an epoch, as its log shows). All three steps are trained as that was.
 * OneCycleLR cycles the momentum too, between 0.85 and 0.95, since that is its default.
 """
 

@@ -1,11 +1,13 @@
 """Figures of the search and of the frontier."""
 
+import math
 from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from mnist_lab import plots
 from mnist_lab.plots import COLOURS, TARGET_COLOUR, mark, tidy
@@ -22,19 +24,23 @@ def changes(found: Sequence[Trial], title: str) -> Figure:
     figure = Figure(figsize=(9.5, 0.27 * len(shown) + 1.5), layout="constrained")
     axis = figure.subplots()
     for place, trial in enumerate(shown):
-        low, high = trial.gain.interval
+        low, high = map(math.exp, trial.gain.interval)
         colour = SHADES[verdict(trial)]
         axis.plot([low, high], [place, place], color=colour, linewidth=1.5, solid_capstyle="butt")
-        axis.plot(trial.gain.mean, place, "o", color=colour, markersize=5)
+        axis.plot(math.exp(trial.gain.mean), place, "o", color=colour, markersize=5)
     first = 0
     for _, family in groupby(shown, key=lambda trial: trial.family):
         if first:
             axis.axhline(first - 0.5, color="#dddddd", linewidth=0.8)
         first += len(list(family))
-    axis.axvline(0, color=TARGET_COLOUR, linewidth=1)
+    axis.axvline(1, color=TARGET_COLOUR, linewidth=1)
     axis.set_yticks(range(len(shown)), [f"{trial.family}: {trial.change}" for trial in shown], fontsize=9)
     axis.invert_yaxis()
-    axis.set(title=title, xlabel="held-out loss against step 3's, less is better\n(95 % intervals that hold together)")
+    axis.set(title=title, xlabel="held-out loss, times step 3's; less is better\n(95 % intervals that hold together)")
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(0.8, 1, 1.5, 2, 3, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     for name, colour in SHADES.items():
         axis.plot([], [], "o-", color=colour, label=name)
     figure.legend(frameon=False, fontsize=9, loc="outside lower right", ncols=len(SHADES))

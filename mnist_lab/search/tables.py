@@ -1,5 +1,6 @@
 """What the search and the frontier found: tables from their records."""
 
+import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,7 +8,7 @@ from dataclasses import dataclass, replace
 from mnist_lab.records import Record
 from mnist_lab.results import TARGET
 from mnist_lab.search.candidates import FAMILIES
-from mnist_lab.tables import UNKNOWN, Table, mean_and_sd, percent, signed
+from mnist_lab.tables import UNKNOWN, Table, mean_and_sd, percent
 from mnist_lab.uncertainty import Difference, Interval, dunnett, mean_interval
 
 BASE = "step-3"  # the row that every other candidate is held against
@@ -28,7 +29,7 @@ class Trial:
     sd: float | None  # None with one seed, like the interval
     interval: Interval | None  # 95 % t-interval of the mean
     loss: float  # mean cross-entropy on the scored images, which tells candidates apart better than accuracy
-    gain: Difference | None  # in loss, against step 3: less than 0 is better; None of step 3, or of one seed
+    gain: Difference | None  # in log(loss), against step 3: less than 0 is better; None of step 3, or of one seed
     seconds_per_epoch: float  # median
 
 
@@ -45,10 +46,11 @@ def trials(records: Sequence[Record]) -> list[Trial]:
 def against_the_step(groups: Mapping[str, list[Record]]) -> dict[str, Difference]:
     """Compare the loss of each candidate of the search with step 3's, over the seeds of both, all at once.
 
-    Left out are candidates of one seed: it has no spread. So are all, if step 3 itself has no more.
+    On a logarithmic scale: a recipe with twice the loss has about twice its spread, too, and the comparison takes all
+    to spread alike. Left out are candidates of one seed: it has no spread. So are all, if step 3 itself has no more.
     """
     searched = {
-        name: losses(group)
+        name: log_losses(group)
         for name, group in groups.items()
         if len(group) > 1 and group[0].settings["score_on"] == "held-out"
     }
@@ -57,9 +59,9 @@ def against_the_step(groups: Mapping[str, list[Record]]) -> dict[str, Difference
     return dict(zip(searched, found, strict=True)) if found else {}
 
 
-def losses(records: Sequence[Record]) -> list[float]:
-    """Return the last epoch's loss of each record."""
-    return [record.loss for record in records]
+def log_losses(records: Sequence[Record]) -> list[float]:
+    """Return the logarithm of the last epoch's loss of each record."""
+    return [math.log(record.loss) for record in records]
 
 
 def _trial(group: list[Record], gain: Difference | None) -> Trial:
@@ -74,7 +76,7 @@ def _trial(group: list[Record], gain: Difference | None) -> Trial:
         mean=statistics.fmean(accuracies),
         sd=statistics.stdev(accuracies) if len(group) > 1 else None,
         interval=mean_interval(accuracies),
-        loss=statistics.fmean(losses(group)),
+        loss=statistics.fmean(record.loss for record in group),
         gain=gain,
         seconds_per_epoch=statistics.median(record.seconds_per_epoch for record in group),
     )
@@ -93,7 +95,7 @@ def verdict(trial: Trial) -> str:
 
 def search_table(records: Sequence[Record]) -> Table:
     """Return what each change of step 3 does on held-out images."""
-    headers = ("what", "changed to", "parameters", "seeds", "accuracy, %", "loss", "against step 3", "95 % interval")
+    headers = ("what", "changed to", "parameters", "seeds", "accuracy, %", "loss", "times step 3's", "95 % interval")
     headers += ("verdict", "s/epoch")
     rows = [
         (
@@ -103,8 +105,8 @@ def search_table(records: Sequence[Record]) -> Table:
             str(trial.seeds),
             mean_and_sd(trial.mean, trial.sd, digits=2),
             f"{trial.loss:.4f}",
-            UNKNOWN if trial.gain is None else f"{trial.gain.mean:+.4f}",
-            signed(None if trial.gain is None else trial.gain.interval, digits=4),
+            UNKNOWN if trial.gain is None else f"{math.exp(trial.gain.mean):.2f}",
+            UNKNOWN if trial.gain is None else " – ".join(f"{math.exp(end):.2f}" for end in trial.gain.interval),
             verdict(trial),
             f"{trial.seconds_per_epoch:.1f}",
         )
@@ -112,10 +114,10 @@ def search_table(records: Sequence[Record]) -> Table:
     ]
     note = (
         "Last epoch on 50,000 training images, scored on the 10,000 held out; mean ± standard deviation over seeds. "
-        "Against step 3: the difference in loss, less is better, with Dunnett's interval: with 95 % confidence all "
-        "lines are right together, if losses spread alike in all. Smoothed labels and mixup forbid to be sure, which "
-        "the loss counts against them: judge these by their accuracy. Seconds as they were, whatever else the machine "
-        "did; measuring norms anew is not in them."
+        "The loss as a multiple of step 3's, less is better, with Dunnett's interval: all lines are right together, "
+        "with 95 % confidence, if the losses' logarithms spread alike in all, and for these images alone. Smoothed "
+        "labels and mixup forbid to be sure, which the loss counts against them: judge these by their accuracy. "
+        "Seconds as they were, whatever else the machine did; measuring norms anew is not in them."
     )
     return Table(headers, rows, note)
 
@@ -157,19 +159,27 @@ def frontier_table(records: Sequence[Record]) -> Table:
 def cheapest(found: Sequence[Trial]) -> str:
     """Say which is the smallest network, and which the fewest epochs, whose mean accuracy is on target."""
     longest = max(trial.epochs for trial in found)
-    goal = f"{100 * TARGET:.2f} %"
-    small = [trial for trial in found if trial.epochs == longest and trial.mean >= TARGET]
     largest = max(trial.parameters for trial in found)
-    short = [trial for trial in found if trial.parameters == largest and trial.mean >= TARGET]
+    on_target = [trial for trial in found if trial.mean >= TARGET]
+    small = min((trial for trial in on_target if trial.epochs == longest), key=lambda t: t.parameters, default=None)
+    short = min((trial for trial in on_target if trial.parameters == largest), key=lambda t: t.epochs, default=None)
+    goal = f"{100 * TARGET:.2f} %"
     said = [f"After {longest} epochs no network has a mean of at least {goal}."]
-    if small:
-        smallest = min(trial.parameters for trial in small)
+    if small is not None:
         said = [
-            f"After {longest} epochs the smallest network with a mean of at least {goal} has {smallest:,} parameters."
+            f"After {longest} epochs the smallest network with a mean of at least {goal} has {small.parameters:,} "
+            f"parameters{surely(small)}."
         ]
-    if short:
-        said.append(f"With {largest:,} parameters the fewest epochs for it are {min(trial.epochs for trial in short)}.")
+    if short is not None:
+        said.append(f"With {largest:,} parameters the fewest epochs for it are {short.epochs}{surely(short)}.")
     return " ".join(said)
+
+
+def surely(trial: Trial) -> str:
+    """Return a remark if more seeds could still bring the mean of a trial below the target."""
+    if trial.interval is not None and trial.interval[0] >= TARGET:
+        return ""
+    return ", though its interval reaches below"
 
 
 def search_block(records: Sequence[Record]) -> str:

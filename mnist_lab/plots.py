@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullFormatter, NullLocator
 from torch import Tensor, nn
 
 from mnist_lab.batches import Augment
@@ -22,6 +22,7 @@ from mnist_lab.results import TARGET
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # told apart by colour-blind readers too
 TARGET_COLOUR = "#555555"
+ACCURACIES = (0, 50, 80, 90, 95, 97, 98, 98.5, 99, 99.2, 99.4, 99.5, 99.6, 99.7, 99.8, 99.9)  # labelled, %
 WORST_SHOWN = 30
 FIELD_IMAGES = 200  # more change an effective field by no visible shade
 
@@ -124,7 +125,9 @@ def learning_curves(records: Sequence[Record], title: str) -> Figure:
             loss.plot(epochs, [value["loss"] for value in values], style, color=colour, label=label)
             accuracy.plot(epochs, [100 * value["accuracy"] for value in values], style, color=colour)
     loss.set(xlabel="epoch", ylabel="cross-entropy, nats", yscale="log")
-    plain_numbers(loss)
+    loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    loss.yaxis.set_major_formatter("{x:g}")
+    loss.yaxis.set_minor_formatter(NullFormatter())
     loss.legend(frameon=False, fontsize=8)
     accuracy.set(xlabel="epoch", ylabel="accuracy, %")
     _zoom(accuracy, records)
@@ -212,11 +215,21 @@ def _zoom(axis: Axes, records: Sequence[Record]) -> None:
     axis.set_ylim(low, 100)
 
 
-def plain_numbers(axis: Axes) -> None:
-    """Label a logarithmic y axis with 0.02 rather than with a power of ten, and at 1, 2 and 5 alone."""
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_formatter(NullFormatter())
+def misread(accuracy: float, record: Record) -> float:
+    """Return the share misread, but at least a third of an image: :func:`accuracy_scale` has no 0."""
+    return max(1 - accuracy, 1 / (3 * record.scored_images))
+
+
+def accuracy_scale(axis: Axes, worst: float, best: float, labels: Sequence[float] = ACCURACIES) -> None:
+    """Let the y axis, shares misread on a logarithmic scale, rise with accuracy and say it, from ``worst`` to ``best``.
+
+    Half as many mistakes are the same step everywhere, and the target is always in sight.
+    """
+    axis.set_yscale("log")
+    axis.set_ylim(min(1.0, 1.8 * max(worst, 1 - TARGET)), 0.85 * min(best, 1 - TARGET))
+    axis.yaxis.set_major_locator(FixedLocator([1 - accuracy / 100 for accuracy in labels]))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * (1 - share), 2):g}"))
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def fingerprint(shown: list) -> str:

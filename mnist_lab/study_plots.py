@@ -6,14 +6,12 @@ from itertools import cycle
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from mnist_lab.plots import COLOURS, mark, tidy
+from mnist_lab.plots import COLOURS, accuracy_scale, mark, misread, tidy
 from mnist_lab.records import Record
 from mnist_lab.results import LAST_EPOCHS, TARGET, by_row
 from mnist_lab.uncertainty import mean_interval
 
-LABELS = (0, 50, 80, 90, 95, 97, 98, 98.5, 99, 99.2, 99.4, 99.5, 99.6, 99.7, 99.8, 99.9)  # accuracies, %
 GOLDEN = 0.618034  # its multiples fill an interval evenly: neighbours in rank are far apart
 WIDTH = 0.5  # of the strip over which the dots of a row are spread
 
@@ -31,7 +29,7 @@ def all_seeds(records: Sequence[Record], title: str, own: int | None = None) -> 
     for place, (colour, group) in enumerate(zip(cycle(COLOURS), groups, strict=False)):
         _band(epochs, group, own, colour)
         _strip(ends, place, group, own, colour)
-    epochs.set(xlabel="epoch", ylabel=f"{groups[0][0].settings['score_on']} accuracy, %", yscale="log")
+    epochs.set(xlabel="epoch", ylabel=f"{groups[0][0].settings['score_on']} accuracy, %")
     epochs.set_title("median of the seeds; shaded: lowest to highest", fontsize=9)
     ends.set_title("last epoch of every seed", fontsize=9)
     ends.set(xlabel="step", xlim=(-0.6, len(groups) - 0.4))
@@ -53,9 +51,7 @@ def _labelled(axis: Axes) -> zip:
 def _band(axis: Axes, group: Sequence[Record], own: int | None, colour: str) -> None:
     """Draw the lowest to the highest seed as an area, the median as a line and the own seed as a thin one."""
     numbers = [epoch["number"] for epoch in group[0].history]
-    curves = {
-        record.seed: [_misread(epoch["test"]["accuracy"], record) for epoch in record.history] for record in group
-    }
+    curves = {record.seed: [misread(epoch["test"]["accuracy"], record) for epoch in record.history] for record in group}
     lowest, median, highest = (
         [choose(epoch) for epoch in zip(*curves.values(), strict=True)] for choose in (min, statistics.median, max)
     )
@@ -73,30 +69,20 @@ def _strip(axis: Axes, place: int, group: Sequence[Record], own: int | None, col
         across = place + (WIDTH * (rank * GOLDEN % 1 - 0.5) - 0.1 if len(group) > 1 else 0)
         if record.seed == own:
             look = {"marker": "D", "color": "white", "markeredgecolor": "black", "markersize": 6, "zorder": 3}
-            axis.plot(
-                across, _misread(record.accuracy, record), linestyle="", label=f"seed {own}, trained here", **look
-            )
+            axis.plot(across, misread(record.accuracy, record), linestyle="", label=f"seed {own}, trained here", **look)
         else:
-            axis.plot(across, _misread(record.accuracy, record), "o", color=colour, alpha=0.6, markersize=5, mew=0)
+            axis.plot(across, misread(record.accuracy, record), "o", color=colour, alpha=0.6, markersize=5, mew=0)
     accuracies = [record.accuracy for record in group]
     interval = mean_interval(accuracies)
     if interval is not None:
-        mean, high, low = (_misread(value, group[0]) for value in (statistics.fmean(accuracies), *interval))
+        mean, high, low = (misread(value, group[0]) for value in (statistics.fmean(accuracies), *interval))
         style = {"fmt": "_", "color": "black", "capsize": 3, "label": "mean and its 95 % interval"}
         axis.errorbar(place + 0.32, mean, [[mean - low], [high - mean]], **style)
-
-
-def _misread(accuracy: float, record: Record) -> float:
-    """Return the share misread, but at least a third of an image: the scale has no 0."""
-    return max(1 - accuracy, 1 / (3 * record.scored_images))
 
 
 def _scale(axis: Axes, groups: Sequence[Sequence[Record]]) -> None:
     """Let the y axis rise with accuracy and show where the last epochs end; the first may begin below it."""
     records = [record for group in groups for record in group]
-    worst = max(_misread(record.accuracy, record) for record in records)
-    best = min(_misread(epoch["test"]["accuracy"], r) for r in records for epoch in r.history[-LAST_EPOCHS:])
-    axis.set_ylim(min(1.0, 1.8 * max(worst, 1 - TARGET)), 0.85 * min(best, 1 - TARGET))
-    axis.yaxis.set_major_locator(FixedLocator([1 - accuracy / 100 for accuracy in LABELS]))
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda misread, _: f"{round(100 * (1 - misread), 2):g}"))
-    axis.yaxis.set_minor_locator(NullLocator())
+    worst = max(misread(record.accuracy, record) for record in records)
+    best = min(misread(epoch["test"]["accuracy"], r) for r in records for epoch in r.history[-LAST_EPOCHS:])
+    accuracy_scale(axis, worst, best)

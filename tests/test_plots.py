@@ -159,3 +159,16 @@ def test_no_mistake_is_no_crash(published, few, target):
     flawless = replace(published, mistakes=[])
     drawn(plots.mistakes(flawless, few, "mistakes"), target)
     drawn(plots.confusion(flawless, "confusion"), target)
+
+
+def test_the_scale_of_accuracies_rises_and_has_the_target_in_sight():
+    axis = Figure().subplots()
+    plots.accuracy_scale(axis, worst=0.1, best=0.02, labels=(95, 99))
+    bottom, top = axis.get_ylim()
+    assert top < 0.006 < 0.1 < bottom and axis.get_yscale() == "log"
+    assert [text.get_text() for text in axis.get_yticklabels()] == ["95", "99"]
+
+
+def test_no_mistake_is_a_third_of_one_on_the_scale(published):
+    assert plots.misread(0.98, published) == pytest.approx(0.02)
+    assert plots.misread(1.0, published) == pytest.approx(1 / 3 / published.scored_images)

@@ -25,9 +25,9 @@ def test_each_step_has_its_seeds_and_its_claim(two_steps, published, tmp_path):
     (axis,) = figure.axes
     assert [label.get_text() for label in axis.get_xticklabels()] == ["A3", "D1", "our\nstep 3"]
     crosses = [line for line in axis.lines if line.get_marker() == "x" and len(line.get_xdata())]
-    assert [line.get_ydata()[0] for line in crosses] == [pytest.approx(100 - 99.46)]
+    assert [line.get_ydata()[0] for line in crosses] == [pytest.approx(0.0054)]
     last = axis.lines[0]
-    assert list(last.get_ydata()) == [pytest.approx(100 - 99.28), pytest.approx(100 - 99.38)]
+    assert list(last.get_ydata()) == [pytest.approx(0.0072), pytest.approx(0.0062)]
 
 
 def test_a_panel_for_each_step_with_its_logs(two_steps, tmp_path):
@@ -35,7 +35,7 @@ def test_a_panel_for_each_step_with_its_logs(two_steps, tmp_path):
     figure.savefig(tmp_path / "figure.png")
     shown = [axis for axis in figure.axes if axis.get_title()]
     assert [axis.get_title() for axis in shown] == ["A3: 2 seeds", "D1: 2 seeds, no log"]
-    logs = [tuple(100 - value for value in line.get_ydata()) for line in shown[0].lines[:2]]
+    logs = [tuple(100 * (1 - value) for value in line.get_ydata()) for line in shown[0].lines[:2]]
     assert logs == [pytest.approx(log.accuracies) for log in CLAIMS["A3"].logs]
 
 

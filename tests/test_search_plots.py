@@ -1,5 +1,6 @@
 import math
 
+import pytest
 from PIL import Image
 
 from mnist_lab.search import plots as search_plots
@@ -24,6 +25,7 @@ def test_the_frontier_has_a_panel_for_each_cost(on_frontier, tmp_path):
              for axis in figure.axes]  # fmt: skip
     assert list(means[0].get_xdata()) == [1916, 3908, 7306]
     assert list(means[1].get_xdata()) == [5, 8, 15]
+    assert means[1].get_ydata()[-1] == pytest.approx(0.005)
 
 
 def test_figures_carry_the_fingerprint_of_their_records(searched, on_frontier, tmp_path):

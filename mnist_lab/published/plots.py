@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from mnist_lab import plots
-from mnist_lab.plots import COLOURS, mark, plain_numbers, tidy
+from mnist_lab.plots import COLOURS, accuracy_scale, mark, misread, tidy
 from mnist_lab.published.claims import CLAIMS
 from mnist_lab.published.recipes import RECIPES
 from mnist_lab.published.tables import FIGURES, best_epoch, seeds_of
@@ -15,7 +15,6 @@ from mnist_lab.records import Record
 from mnist_lab.results import TARGET
 
 THEIRS, CLAIM, OURS = COLOURS[:3]
-TARGET_MISREAD = 100 * (1 - TARGET)  # per cent
 COLUMNS = 4
 
 
@@ -27,13 +26,16 @@ def claims_and_seeds(published: Sequence[Record], own: Sequence[Record], title: 
     rows = [row for row in rows if row[1]]
     figure = Figure(figsize=(10.5, 4.8), layout="constrained")
     axis = figure.subplots()
+    shown = []
     for place, (name, records, colour) in enumerate(rows):
-        last = [misread(record.accuracy) for record in records]
-        best = [misread(best_epoch(record)) for record in records]
+        last = [misread(record.accuracy, record) for record in records]
+        best = [misread(best_epoch(record), record) for record in records]
+        shown += last + best
         axis.plot([place - 0.2] * len(last), last, "o", color=colour, alpha=0.6, markersize=5, markeredgewidth=0)
         axis.plot([place] * len(best), best, "o", color=colour, alpha=0.8, markersize=5, fillstyle="none")
         if name in CLAIMS and CLAIMS[name].best is not None:
-            axis.plot(place + 0.2, 100 - CLAIMS[name].best, "x", color=CLAIM, markersize=7, markeredgewidth=2)
+            shown.append(1 - CLAIMS[name].best / 100)
+            axis.plot(place + 0.2, shown[-1], "x", color=CLAIM, markersize=7, markeredgewidth=2)
     for marker, style, colour, label in [
         ("o", "full", THEIRS, "our seeds of their recipe, last epoch"),
         ("o", "none", THEIRS, "the same, best epoch on the test set"),
@@ -43,11 +45,11 @@ def claims_and_seeds(published: Sequence[Record], own: Sequence[Record], title: 
         axis.plot([], [], marker, fillstyle=style, color=colour, label=label)
         if place and name[0] != rows[place - 1][0][0]:
             axis.axvline(place - 0.5, color="#dddddd", linewidth=0.8)  # between two series
-    axis.set(title=title, ylabel="test images misread, %", yscale="log")
+    axis.set(title=title, ylabel="test accuracy, %")
     axis.set_xticks(range(len(rows)), [name.replace("Later", "\nlater") for name, _, _ in rows], fontsize=9)
-    plain_numbers(axis)
+    accuracy_scale(axis, max(shown), min(shown))
     tidy(axis)
-    mark(axis, TARGET_MISREAD, f"{100 * TARGET:.1f} % right")
+    mark(axis, 1 - TARGET, f"{100 * TARGET:.1f} %")
     axis.legend(frameon=False, fontsize=9)
     return figure
 
@@ -62,11 +64,11 @@ def curves_of_the_series(published: Sequence[Record], title: str) -> Figure:
     for axis, name in zip(panels.flat, names, strict=False):
         records = seeds_of(published, name)
         epochs = [epoch["number"] for epoch in records[0].history]
-        runs = [[misread(epoch["test"]["accuracy"]) for epoch in record.history] for record in records]
+        runs = [[misread(epoch["test"]["accuracy"], record) for epoch in record.history] for record in records]
         by_epoch = list(zip(*runs, strict=True))
         for log, style in zip(CLAIMS[name].logs, ("-", "--"), strict=False):
             numbers = range(log.first_epoch, log.first_epoch + len(log.accuracies))
-            axis.plot(numbers, [100 - accuracy for accuracy in log.accuracies], style, color=CLAIM, linewidth=1.2)
+            axis.plot(numbers, [1 - accuracy / 100 for accuracy in log.accuracies], style, color=CLAIM, linewidth=1.2)
         axis.fill_between(
             epochs, [min(values) for values in by_epoch], [max(values) for values in by_epoch],
             color=THEIRS, alpha=0.25, linewidth=0,
@@ -76,12 +78,12 @@ def curves_of_the_series(published: Sequence[Record], title: str) -> Figure:
         axis.set_title(
             f"{name.replace('Later', ' later')}: {len(records)} seed{'s' if len(records) > 1 else ''}{log}", fontsize=9
         )
-        axis.set(yscale="log", ylim=(0.35, 10))
-        plain_numbers(axis)
         tidy(axis)
-        mark(axis, TARGET_MISREAD, "")
+        mark(axis, 1 - TARGET, "")
         axis.tick_params(labelsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+    few_labels = (90, 95, 98, 99, 99.4, 99.6)  # panels are small
+    accuracy_scale(panels.flat[0], worst=0.1, best=0.004, labels=few_labels)  # of all; first epochs may begin below
     for axis in panels.flat[len(names) :]:
         axis.axis("off")
     for colour, label in [
@@ -92,7 +94,7 @@ def curves_of_the_series(published: Sequence[Record], title: str) -> Figure:
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     for axis in panels[-1]:
         axis.set_xlabel("epoch", fontsize=9)
-    figure.supylabel("test images misread, %", fontsize=10)
+    figure.supylabel("test accuracy, %", fontsize=10)
     return figure
 
 
@@ -115,8 +117,3 @@ def save_figures(published: Sequence[Record], own: Sequence[Record], folder: Pat
 def fingerprint(published: Sequence[Record], own: Sequence[Record]) -> str:
     """Return the fingerprint of what the figures show."""
     return plots.fingerprint([[record.row, record.seed, record.history] for record in [*published, *own]])
-
-
-def misread(accuracy: float) -> float:
-    """Return per cent of images misread."""
-    return 100 * (1 - accuracy)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, NullFormatter
 
 from mnist_lab import plots
-from mnist_lab.plots import COLOURS, TARGET_COLOUR, mark, tidy
+from mnist_lab.plots import COLOURS, TARGET_COLOUR, accuracy_scale, mark, misread, tidy
 from mnist_lab.records import Record
 from mnist_lab.results import TARGET
 from mnist_lab.search.tables import BASE, FRONTIER_FIGURE, SEARCH_FIGURE, Trial, trials, verdict
@@ -38,7 +38,7 @@ def changes(found: Sequence[Trial], title: str) -> Figure:
     axis.invert_yaxis()
     axis.set(title=title, xlabel="held-out loss, times step 3's; less is better\n(95 % intervals that hold together)")
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(LogLocator(subs=(0.8, 1, 1.5, 2, 3, 5)))
+    axis.xaxis.set_major_locator(FixedLocator((0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
     for name, colour in SHADES.items():
@@ -60,6 +60,8 @@ def frontier(found: Sequence[Trial], records: Sequence[Record], title: str) -> F
     _curve(panels[1], [trial.epochs for trial in by_epochs], by_epochs, records)
     panels[0].set(xlabel=f"parameters, after {longest} epochs", ylabel="test accuracy, %")
     panels[1].set(xlabel=f"epochs, with {largest:,} parameters", xticks=[trial.epochs for trial in by_epochs])
+    shares = [misread(record.accuracy, record) for record in records]
+    accuracy_scale(panels[0], max(shares), min(shares))
     return figure
 
 
@@ -67,14 +69,14 @@ def _curve(axis: Axes, places: Sequence[int], found: Sequence[Trial], records: S
     """Draw the means with their intervals over ``places``, and each seed as a dot."""
     beside = 0.02 * (max(places) - min(places))
     for place, trial in zip(places, found, strict=True):
-        seeds = [100 * record.accuracy for record in records if record.row == trial.name]
+        seeds = [misread(record.accuracy, record) for record in records if record.row == trial.name]
         axis.plot(
             [place - beside] * len(seeds), seeds, "o", color=COLOURS[0], alpha=0.3, markersize=4, markeredgewidth=0
         )
         if trial.interval is not None:
-            axis.plot([place, place], [100 * end for end in trial.interval], color=COLOURS[0], linewidth=2)
-    axis.plot(places, [100 * trial.mean for trial in found], "o-", color=COLOURS[0], markersize=5, linewidth=1)
-    mark(axis, 100 * TARGET, f"{100 * TARGET:.1f} %")
+            axis.plot([place, place], [1 - end for end in trial.interval], color=COLOURS[0], linewidth=2)
+    axis.plot(places, [1 - trial.mean for trial in found], "o-", color=COLOURS[0], markersize=5, linewidth=1)
+    mark(axis, 1 - TARGET, f"{100 * TARGET:.1f} %")
     tidy(axis)
 
 

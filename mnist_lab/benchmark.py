@@ -159,7 +159,7 @@ def time_shares(recipe: Recipe, settings: Settings, sample: int = SAMPLE) -> dic
     settings = replace(settings, device="cpu", threads=1, train_limit=sample)
     parts = assemble(recipe, load_data(settings), settings, [settings.seed])
     train_one_epoch(parts.update, parts.train)
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
         train_one_epoch(parts.update, parts.train)
     operators = {entry.key: entry.self_cpu_time_total for entry in seen.key_averages()}
     total = sum(operators.values())

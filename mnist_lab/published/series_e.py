@@ -21,8 +21,8 @@ class E1(nn.Sequential):
     """Series E, step 1: three stages of two convolutions and a pooling, sixteen logits. 6,984 parameters.
 
     Defect: the last six logits stand for no digit; training has to learn that. Loss and accuracy are over all
-    sixteen, as published: an image read as one of the six is misread. The layers that
-    the notebook lists have dropout of 0.01; the run that it logs had none, and so has this network.
+    sixteen, as published: an image read as one of the six is misread. The layers that the notebook lists have
+    dropout of 0.01; the run that it logs had none, and so has this network.
     """
 
     def __init__(self):

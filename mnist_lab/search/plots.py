@@ -38,7 +38,7 @@ def changes(found: Sequence[Trial], title: str) -> Figure:
     axis.invert_yaxis()
     axis.set(title=title, xlabel="held-out loss, times step 3's; less is better\n(95 % intervals that hold together)")
     axis.set_xscale("log")
-    axis.xaxis.set_major_locator(FixedLocator((0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.5, 2, 3, 5)))
+    axis.xaxis.set_major_locator(FixedLocator((0.5, 0.8, 1, 1.25, 1.6, 2, 3, 5, 10)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
     for name, colour in SHADES.items():

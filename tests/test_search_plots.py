@@ -1,4 +1,6 @@
 import math
+from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 from PIL import Image
@@ -16,6 +18,19 @@ def test_every_change_has_its_interval(searched, tmp_path):
     trial = next(trial for trial in search_tables.trials(searched) if trial.name == "cutout")
     assert list(axis.lines[0].get_xdata()) == [math.exp(end) for end in trial.gain.interval]
     assert list(axis.lines[1].get_xdata()) == [math.exp(trial.gain.mean)]
+
+
+def test_the_scale_of_losses_can_be_read_when_one_is_ten_times_the_others(searched):
+    cutout = next(trial for trial in search_tables.trials(searched) if trial.name == "cutout")
+    far = replace(cutout, change="w" * 50, gain=replace(cutout.gain, mean=2.3, interval=(2.2, 2.4)))
+    near = replace(cutout, gain=replace(cutout.gain, mean=-0.1, interval=(-0.3, 0.1)))
+    figure = search_plots.changes([near, far], "title (MNIST)")
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    left, right = axis.get_xlim()
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels() if left <= label.get_position()[0] <= right]
+    assert len(boxes) >= 5
+    assert all(one.x1 < next_one.x0 for one, next_one in pairwise(boxes)), "labels run into each other"
 
 
 def test_the_frontier_has_a_panel_for_each_cost(on_frontier, tmp_path):

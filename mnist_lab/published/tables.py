@@ -69,7 +69,7 @@ def reproductions(published: Sequence[Record], own: Sequence[Record]) -> list[Re
 def reproduction(step: str, records: Sequence[Record]) -> Reproduction:
     """Reduce the seeds of one step."""
     claim = CLAIMS.get(step)
-    claimed = None if claim is None or claim.best is None else claim.best / 100
+    claimed = None if claim is None or claim.best is None else round(claim.best / 100, 6)
     best = [best_epoch(record) for record in records]
     expected = prediction_interval(best)
     first = records[0]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from mnist_lab.published import tables as published_tables
@@ -59,6 +61,14 @@ def test_the_block_has_a_row_for_each_step_with_records_and_shows_the_figures(th
     assert "1 of 1 claims lie" in block and "adds 0.04 points on average over the 3 runs" in block
     assert "at most 0.12" in block and "E3 on SageMaker 99.49" in block
     assert all(f"(images/{name})" in block for name in published_tables.FIGURES)
+
+
+def test_the_hours_of_a_series_are_those_of_all_its_seeds(three, seed_of):
+    seeds = [replace(record, seconds=1800.0) for record in [*three, seed_of(RECIPES["E1"], 0, 99.0)]]
+    seeds.append(replace(seed_of(RECIPES["D1"], 0, 99.0), seconds=720.0))
+    repaired = replace(seed_of(NO_DROPOUT, 0, 99.6), seconds=3600.0)
+    note = published_tables.reproductions_table(reproductions(seeds, []), [*seeds, repaired]).note
+    assert "Their training took 0.2 h (series D), 2.0 h (series E)." in note
 
 
 def test_the_table_of_a_terminal_is_aligned(three):

@@ -1,6 +1,7 @@
 """Claimed against reproduced: tables of the published series, made from our records of their recipes."""
 
 import statistics
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -132,7 +133,8 @@ def picture(name: str) -> str:
 def summary_line(found: Sequence[Reproduction], published: Sequence[Record]) -> str:
     """Return in words what the table says as a whole."""
     judged = [one.claim_expected for one in found if one.claim_expected is not None]
-    gains = [100 * (best_epoch(record) - record.accuracy) for record in published if not record.recipe["repair"]]
+    as_published = [record for record in published if not record.recipe["repair"]]
+    gains = [100 * (best_epoch(record) - record.accuracy) for record in as_published]
     devices = "; ".join(sorted({one.device for one in found}))
     notes = "; ".join(f"{one.step} {one.note}" for one in found if one.note)
     said = f"Per cent of MNIST's test images. {f'Of the claims: {notes}. ' if notes else ''}"
@@ -145,9 +147,17 @@ def summary_line(found: Sequence[Reproduction], published: Sequence[Record]) -> 
         said += (
             "To report the best epoch on the test set in place of the last one adds "
             f"{statistics.fmean(gains):.2f} points on average over the {len(gains)} runs of published steps, at most "
-            f"{max(gains):.2f}. "
+            f"{max(gains):.2f}. Their training took {', '.join(hours_by_series(as_published))}. "
         )
     return f"{said}Seconds as they were, whatever else the machine did. Device: {devices}."
+
+
+def hours_by_series(records: Sequence[Record]) -> list[str]:
+    """Return how long the seeds of each series trained and were scored, one after another."""
+    hours: dict[str, float] = defaultdict(float)
+    for record in records:
+        hours[record.recipe["published"][0]] += record.seconds / 3600
+    return [f"{spent:.1f} h (series {letter})" for letter, spent in sorted(hours.items())]
 
 
 def repairs_block(published: Sequence[Record]) -> str:

@@ -7,10 +7,11 @@ from torch import nn
 from torch.optim import SGD, Adam
 
 from mnist_lab import experiment
+from mnist_lab.batches import MEAN
 from mnist_lab.data import Dataset
 from mnist_lab.models import build, count_parameters, leaves
 from mnist_lab.published.claims import CLAIMS
-from mnist_lab.published.distortions import DISTORTIONS
+from mnist_lab.published.distortions import DISTORTIONS, Rotate
 from mnist_lab.published.recipes import AS_PUBLISHED, RECIPES, REPAIRED
 from mnist_lab.receptive_field import trace
 
@@ -128,6 +129,10 @@ def test_repairs_take_out_what_they_say():
         if recipe.repair == "no dropout":
             assert [type(layer) for layer in broken if not isinstance(layer, nn.Dropout)] == [*map(type, repaired)]
             assert len(broken) > len(repaired)
+        elif recipe.repair == "black corners":
+            assert [*map(type, broken)] == [*map(type, repaired)]
+            assert DISTORTIONS[RECIPES[recipe.published].distortion][1] == Rotate(15, fill=MEAN)
+            assert DISTORTIONS[recipe.distortion][1] == Rotate(15, fill=0.0)
         else:
             last = max(index for index, layer in enumerate(broken) if isinstance(layer, nn.Conv2d))
             kept = [type(layer) for layer in broken[last:] if not isinstance(layer, nn.ReLU)]

@@ -49,7 +49,7 @@ class PublishedRecipe:
     distortion: str = "none"  # a name in DISTORTIONS
     scored_mean: float = MEAN  # normalisation of the scored images; that of the training images is MEAN and STD
     scored_std: float = STD
-    repair: str = ""  # a name in REPAIRS, for what was not published
+    repair: str = ""  # what is repaired, for what was not published
     averaging: float = 0.0  # of the weights; none of the series does it
     smoothing: float = 0.0  # of the labels; nor this
 
@@ -72,8 +72,8 @@ class PublishedRecipe:
     def network(self) -> nn.Sequential:
         """Return a new network, with the weights that it starts from; a repair does not change them."""
         network = build(self.model)
-        if self.repair:
-            REPAIRS[self.repair](network)
+        if self.repair in NETWORK_REPAIRS:
+            NETWORK_REPAIRS[self.repair](network)
         return network
 
     def augment(self) -> Augment | None:
@@ -135,7 +135,7 @@ def unclip_logits(network: nn.Sequential) -> None:
             delattr(container, name)
 
 
-REPAIRS = {"unclipped logits": unclip_logits, "no dropout": drop_dropout}
+NETWORK_REPAIRS = {"unclipped logits": unclip_logits, "no dropout": drop_dropout}
 OTHER_NUMBERS = {"scored_mean": 0.1325, "scored_std": 0.3104}  # series B's defect: not what it trained with
 
 # fmt: off
@@ -178,13 +178,11 @@ AS_PUBLISHED = (
 )
 # fmt: on
 RECIPES = {recipe.published: recipe for recipe in AS_PUBLISHED}
-REPAIRED = tuple(
-    replace(RECIPES[published], repair=repair)
-    for published, repair in [
-        ("A3", "unclipped logits"),
-        ("C2", "unclipped logits"),
-        ("A3", "no dropout"),
-        ("B2", "no dropout"),
-        ("E3", "no dropout"),
-    ]
+REPAIRED = (
+    replace(RECIPES["A3"], repair="unclipped logits"),
+    replace(RECIPES["C2"], repair="unclipped logits"),
+    replace(RECIPES["A3"], repair="no dropout"),
+    replace(RECIPES["B2"], repair="no dropout"),
+    replace(RECIPES["E3"], repair="no dropout"),
+    replace(RECIPES["B3Later"], repair="black corners", distortion=RECIPES["B3"].distortion),
 )

@@ -9,6 +9,7 @@ from PIL import Image
 
 from mnist_lab import benchmark, cli, commands, data, publish, runner, study, sweep, tables
 from mnist_lab.models import MODELS
+from mnist_lab.published.recipes import REPAIRED
 from mnist_lab.records import load_records
 
 
@@ -232,7 +233,7 @@ def test_published_steps_are_trained_in_order_and_shown(mnist, runs, monkeypatch
     assert trained[:4] == [
         ("E1", 3, "cpu", 1), ("E2", 3, "cpu", 1), ("E3", 5, "cpu", 1), ("A3 unclipped logits", 5, "cpu", 1),
     ]  # fmt: skip
-    assert len(trained) == 3 + 5
+    assert len(trained) == 3 + len(REPAIRED)
     assert "our step 3" in capsys.readouterr().out
     assert cli.main(["reproduce", "E3", "--seeds", "2"]) == 0
     assert trained[-1] == ("E3", 2, "auto", None)

@@ -145,6 +145,11 @@ def test_repairs_take_out_what_they_say():
         assert trace(recipe.network())[-1].field_out == trace(build(recipe.model))[-1].field_out
 
 
+def test_a_misspelt_repair_is_not_ignored():
+    with pytest.raises(KeyError, match="no drop-out"):
+        replace(RECIPES["E3"], repair="no drop-out").network()
+
+
 def test_a_repair_starts_from_the_same_weights(settings):
     broken = experiment.initial_network(RECIPES["E3"], settings, 4)
     repaired = experiment.initial_network(next(r for r in REPAIRED if r.row == "E3 no dropout"), settings, 4)

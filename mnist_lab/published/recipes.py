@@ -49,7 +49,7 @@ class PublishedRecipe:
     distortion: str = "none"  # a name in DISTORTIONS
     scored_mean: float = MEAN  # normalisation of the scored images; that of the training images is MEAN and STD
     scored_std: float = STD
-    repair: str = ""  # what is repaired, for what was not published
+    repair: str = ""  # a name in REPAIRS, for what was not published
     averaging: float = 0.0  # of the weights; none of the series does it
     smoothing: float = 0.0  # of the labels; nor this
 
@@ -72,8 +72,7 @@ class PublishedRecipe:
     def network(self) -> nn.Sequential:
         """Return a new network, with the weights that it starts from; a repair does not change them."""
         network = build(self.model)
-        if self.repair in NETWORK_REPAIRS:
-            NETWORK_REPAIRS[self.repair](network)
+        REPAIRS[self.repair](network)
         return network
 
     def augment(self) -> Augment | None:
@@ -135,7 +134,11 @@ def unclip_logits(network: nn.Sequential) -> None:
             delattr(container, name)
 
 
-NETWORK_REPAIRS = {"unclipped logits": unclip_logits, "no dropout": drop_dropout}
+def leave(network: nn.Sequential) -> None:
+    """Leave ``network`` as it is: nothing is repaired, or something outside it."""
+
+
+REPAIRS = {"": leave, "unclipped logits": unclip_logits, "no dropout": drop_dropout, "black corners": leave}
 OTHER_NUMBERS = {"scored_mean": 0.1325, "scored_std": 0.3104}  # series B's defect: not what it trained with
 
 # fmt: off

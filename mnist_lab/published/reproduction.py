@@ -22,5 +22,5 @@ def choose(names: Sequence[str]) -> list[Entry]:
 
 def entry(recipe: PublishedRecipe) -> Entry:
     """Say where the records of ``recipe`` are tracked, and how many seeds it gets."""
-    seeds = LAST_STEP_SEEDS if recipe.published[1:] == "3" else SEEDS
+    seeds = LAST_STEP_SEEDS if recipe.row[1:] == "3" else SEEDS
     return Entry(recipe, publish.PUBLISHED / recipe.row.replace(" ", "-"), "test", seeds)

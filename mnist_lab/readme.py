@@ -7,7 +7,7 @@ from itertools import groupby
 
 from mnist_lab.benchmark import EPOCH, MANY, Benchmark
 from mnist_lab.gpu_comparison import beside
-from mnist_lab.published.tables import published_block, repairs_block
+from mnist_lab.published.tables import published_block, repairs_block, training_block
 from mnist_lab.records import Record
 from mnist_lab.results import same_kind, summarise
 from mnist_lab.search.tables import frontier_block, search_block, with_the_step
@@ -48,6 +48,7 @@ def make_blocks(tracked: Tracked) -> dict[str, str]:
     blocks = {name: table.markdown() for name, table in zip(("results", "consistency", "gains"), tables, strict=True)}
     blocks["benchmark"] = benchmark_block(tracked.benchmarks)
     blocks["published"] = published_block(tracked.published, records)
+    blocks["published-training"] = training_block(tracked.published)
     blocks["repairs"] = repairs_block(tracked.published)
     blocks["search"] = search_block(tracked.searched)
     blocks["frontier"] = frontier_block(with_the_step(tracked.frontier, records))

@@ -19,5 +19,11 @@ def test_logs_have_an_accuracy_for_each_epoch_they_cover(name):
         assert all(20 < accuracy < 100 for accuracy in log.accuracies)
 
 
+def test_what_is_said_of_the_training_belongs_to_a_claim():
+    for claim in CLAIMS.values():
+        assert (claim.training is None) == (claim.best is None)
+        assert claim.loss is None or 0 < claim.loss < 0.05
+
+
 def test_steps_without_a_claim_have_no_log():
     assert {name: claim.logs for name, claim in CLAIMS.items() if claim.best is None} == {"D1": (), "D2": ()}

@@ -76,10 +76,27 @@ def test_the_table_of_a_terminal_is_aligned(three):
     assert lines[0].index("claimed best") == lines[2].index("99.53")
 
 
+def test_the_claimed_run_is_seen_beside_how_our_seeds_trained(three, seed_of):
+    for seed, (trained, loss) in enumerate([(0.9936, 0.0200), (0.9940, 0.0190), (0.9944, 0.0240)]):
+        history = [epoch | {"train": {"loss": 0.03, "accuracy": 0.99}} for epoch in three[seed].history]
+        history[0]["train"] = {"loss": 0.02, "accuracy": trained}  # the best need not be the last
+        history[-1]["test"] = {"loss": loss, "accuracy": 0.994}
+        three[seed] = replace(three[seed], history=history)
+    others = [seed_of(RECIPES["B3"], 0, 99.4), seed_of(RECIPES["D1"], 0, 99.2)]
+    table = published_tables.training_table(reproductions([*others, *three], []))
+    assert [row[0] for row in table.rows] == ["B3", "E3"]  # D1 states no training accuracy
+    assert table.rows[0][4] == "–"  # nor B3 a loss
+    assert table.rows[1] == ("E3", "99.52", "99.40 ± 0.04", "0.80", "0.0186", "0.0210", "0.0190", "0.0240")
+    assert "| E3 | 99.52 | 99.40 ± 0.04 |" in published_tables.training_block(three)
+    assert published_tables.training_block(others[1:]) == published_tables.NOTHING_YET
+
+
 def test_a_repair_is_compared_with_the_step_it_repairs(three, seed_of):
     repaired = [seed_of(NO_DROPOUT, seed, 99.60 + seed / 100) for seed in range(3)]
     block = published_tables.repairs_block([*three, *repaired])
     row = next(line for line in block.splitlines() if line.startswith("| E3 |")).split(" | ")
     assert row[1:6] == ["no dropout", "3, 3", "99.48 ± 0.07", "99.61 ± 0.01", "+0.13"]
     assert row[6] == "-0.04 – +0.30"  # Welch: 3 and 3 seeds, nearly all of the spread in one of them
+    nearly_equal = [seed_of(NO_DROPOUT, seed, accuracy) for seed, accuracy in enumerate((99.39, 99.50, 99.54))]
+    assert "| +0.00 |" in published_tables.repairs_block([*three, *nearly_equal])  # never -0.00
     assert "No repair" in published_tables.repairs_block(repaired)  # nothing to compare with

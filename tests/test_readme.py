@@ -22,6 +22,8 @@ prose 2
 <!-- benchmark:end -->
 <!-- published:begin (written by a command) -->
 <!-- published:end -->
+<!-- published-training:begin (written by a command) -->
+<!-- published-training:end -->
 <!-- repairs:begin (written by a command) -->
 <!-- repairs:end -->
 <!-- search:begin (written by a command) -->

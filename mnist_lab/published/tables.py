@@ -5,12 +5,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnist_lab.published.claims import CLAIMS
+from mnist_lab.published.claims import CLAIMS, Claim
 from mnist_lab.published.recipes import RECIPES, REPAIRED
 from mnist_lab.records import Record
 from mnist_lab.tables import UNKNOWN, Table, mean_and_sd, signed
 from mnist_lab.uncertainty import prediction_interval, welch
 
+NOTHING_YET = "No step has been trained yet: `mnist-lab reproduce`."
 FIGURES = ("00_published.png", "00_published_curves.png")
 
 
@@ -35,6 +36,10 @@ class Reproduction:
     one_more: tuple[float, float] | None  # where the best epoch of one more seed is expected, with 95 % confidence
     claim_expected: bool | None  # whether the claim lies there; None if either is missing
     last: Spread  # over seeds, of the last epoch
+    claimed_training: float | None  # best training accuracy of the claimed run, in [0, 1]; None if not stated
+    training: Spread  # over seeds, of the best training accuracy
+    claimed_loss: float | None  # test loss of the claimed run's last epoch; None if not stated
+    loss: Spread  # over seeds, of the last epoch's
     epochs: int
     seeds: int
     trainable: int
@@ -43,15 +48,21 @@ class Reproduction:
     device: str
 
 
-def best_epoch(record: Record) -> float:
-    """Return the best test accuracy of any epoch: biased upwards, and here only to compare with claims."""
-    return max(epoch["test"]["accuracy"] for epoch in record.history)
+def best_epoch(record: Record, images: str = "test") -> float:
+    """Return the best accuracy of any epoch on "test" images, biased upwards and only to compare with claims, or on
+    "train" images."""
+    return max(epoch[images]["accuracy"] for epoch in record.history)
 
 
 def spread(values: Sequence[float]) -> Spread:
     """Reduce the values of the seeds."""
     sd = statistics.stdev(values) if len(values) > 1 else None
     return Spread(statistics.fmean(values), sd, min(values), max(values))
+
+
+def fraction(percent: float | None) -> float | None:
+    """Return a claimed accuracy in [0, 1], if there is one."""
+    return None if percent is None else round(percent / 100, 6)
 
 
 def seeds_of(records: Sequence[Record], row: str) -> list[Record]:
@@ -69,19 +80,23 @@ def reproductions(published: Sequence[Record], own: Sequence[Record]) -> list[Re
 
 def reproduction(step: str, records: Sequence[Record]) -> Reproduction:
     """Reduce the seeds of one step."""
-    claim = CLAIMS.get(step)
-    claimed = None if claim is None or claim.best is None else round(claim.best / 100, 6)
+    claim = CLAIMS.get(step, Claim(None))
+    claimed = fraction(claim.best)
     best = [best_epoch(record) for record in records]
     expected = prediction_interval(best)
     first = records[0]
     return Reproduction(
         step=step,
         claimed=claimed,
-        note="" if claim is None else claim.note,
+        note=claim.note,
         best=spread(best),
         one_more=expected,
         claim_expected=None if claimed is None or expected is None else expected[0] <= claimed <= expected[1],
         last=spread([record.accuracy for record in records]),
+        claimed_training=fraction(claim.training),
+        training=spread([best_epoch(record, "train") for record in records]),
+        claimed_loss=claim.loss,
+        loss=spread([record.loss for record in records]),
         epochs=first.recipe["epochs"],
         seeds=len(records),
         trainable=first.model["trainable"],
@@ -116,11 +131,33 @@ def reproductions_table(found: Sequence[Reproduction], published: Sequence[Recor
     return Table(headers, rows, summary_line(found, published))
 
 
+def training_table(found: Sequence[Reproduction]) -> Table:
+    """Return how the claimed runs trained, where that is stated, beside how our seeds of the same recipe did."""
+    headers = ("step", "claimed training accuracy", "ours", "errors, claimed / ours")
+    headers += ("claimed test loss", "our test loss", "min", "max")
+    rows = [
+        (
+            one.step,
+            f"{100 * one.claimed_training:.2f}",
+            mean_and_sd(one.training.mean, one.training.sd, digits=2),
+            f"{(1 - one.claimed_training) / (1 - one.training.mean):.2f}",
+            UNKNOWN if one.claimed_loss is None else f"{one.claimed_loss:.4f}",
+            f"{one.loss.mean:.4f}",
+            f"{one.loss.minimum:.4f}",
+            f"{one.loss.maximum:.4f}",
+        )
+        for one in found
+        if one.claimed_training is not None
+    ]
+    note = "Training accuracy: best epoch, in per cent of the training images, as distorted and with dropout. "
+    return Table(headers, rows, f"{note}Test loss: last epoch.")
+
+
 def published_block(published: Sequence[Record], own: Sequence[Record]) -> str:
     """Return README's table of the published series with its two figures; a sentence if there is no record yet."""
     found = reproductions(published, own)
     if not any(one.step in RECIPES for one in found):
-        return "No step has been trained yet: `mnist-lab reproduce`."
+        return NOTHING_YET
     return "\n\n".join([reproductions_table(found, published).markdown(), *map(picture, FIGURES)])
 
 
@@ -160,6 +197,12 @@ def hours_by_series(records: Sequence[Record]) -> list[str]:
     return [f"{spent:.1f} h (series {letter})" for letter, spent in sorted(hours.items())]
 
 
+def training_block(published: Sequence[Record]) -> str:
+    """Return README's table of how the claimed runs trained; a sentence if there is no record yet."""
+    table = training_table(reproductions(published, []))
+    return table.markdown() if table.rows else NOTHING_YET
+
+
 def repairs_block(published: Sequence[Record]) -> str:
     """Return README's table of what a defect costs; a sentence if there is no record yet."""
     table = repairs_table(published)
@@ -189,7 +232,7 @@ def repair_cells(step: str, repair: str, before: Sequence[Record], after: Sequen
         f"{len(before)}, {len(after)}",
         mean_and_sd(old.mean, old.sd, digits=2),
         mean_and_sd(new.mean, new.sd, digits=2),
-        f"{100 * (new.mean - old.mean):+.2f}",
+        f"{round(100 * (new.mean - old.mean), 2) + 0.0:+.2f}",  # + 0.0: there is no -0.00
         signed(None if difference is None else difference.interval, digits=2),
         f"{losses[1] - losses[0]:+.4f}",
     )

@@ -1,6 +1,8 @@
 """The command line: its commands and options, and how it ends."""
 
 import argparse
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -30,7 +32,12 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         with runner.terminable():
-            return options.command(options)
+            code = options.command(options)
+            sys.stdout.flush()  # a pipe whose reader has gone shows here, not at the interpreter's end
+            return code
+    except BrokenPipeError:  # of "| head"
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is left to be flushed
+        return 128 + signal.SIGPIPE
     except EXPECTED as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1

@@ -1,4 +1,6 @@
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -41,6 +43,15 @@ def test_how_a_command_ends_is_told_in_a_line(monkeypatch, capsys, error, code, 
     monkeypatch.setattr(commands, "print_models", end)
     assert cli.main(["models"]) == code
     assert said in capsys.readouterr().err
+
+
+def test_a_reader_who_stops_reading_sees_no_traceback():
+    code = "import sys; from mnist_lab.cli import main; sys.exit(main(['models']))"
+    pipe = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", code], **pipe) as writer:
+        writer.stdout.close()  # as head does
+        assert writer.stderr.read() == b""
+    assert writer.returncode == 141
 
 
 def test_a_mistake_of_ours_is_not_hidden(monkeypatch):

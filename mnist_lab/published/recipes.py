@@ -192,7 +192,6 @@ REPAIRED = (
     replace(RECIPES["A3"], repair="unclipped logits"),
     replace(RECIPES["C2"], repair="unclipped logits"),
     replace(RECIPES["A3"], repair="no dropout"),
-    replace(RECIPES["B2"], repair="no dropout"),
     replace(RECIPES["E3"], repair="no dropout"),
     replace(RECIPES["B3Later"], repair="black corners", distortion=RECIPES["B3"].distortion),
     replace(RECIPES["D3"], repair="batches of 32", batch_size=32),

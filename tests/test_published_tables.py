@@ -97,6 +97,7 @@ def test_a_repair_is_compared_with_the_step_it_repairs(three, seed_of):
     row = next(line for line in block.splitlines() if line.startswith("| E3 |")).split(" | ")
     assert row[1:6] == ["no dropout", "3, 3", "99.48 ± 0.07", "99.61 ± 0.01", "+0.13"]
     assert row[6] == "-0.04 – +0.30"  # Welch: 3 and 3 seeds, nearly all of the spread in one of them
+    assert row[8] == "99.47 → 99.61 |"
     nearly_equal = [seed_of(NO_DROPOUT, seed, accuracy) for seed, accuracy in enumerate((99.39, 99.50, 99.54))]
     assert "| +0.00 |" in published_tables.repairs_block([*three, *nearly_equal])  # never -0.00
     assert "No repair" in published_tables.repairs_block(repaired)  # nothing to compare with

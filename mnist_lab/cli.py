@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
             code = options.command(options)
             sys.stdout.flush()  # a pipe whose reader has gone shows here, not at the interpreter's end
             return code
-    except BrokenPipeError:  # of "| head"
+    except BrokenPipeError:  # of "| head": not worth a word, as for any command
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is left to be flushed
         return 128 + signal.SIGPIPE
     except EXPECTED as error:

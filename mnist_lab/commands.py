@@ -88,8 +88,11 @@ def reproduce(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([asdict(one) for one in found], indent=1))
     else:
-        tables = [published_tables.reproductions_table(found, published), published_tables.training_table(found)]
-        tables.append(published_tables.repairs_table(published))
+        tables = (
+            published_tables.reproductions_table(found, published),
+            published_tables.training_table(found),
+            published_tables.repairs_table(published),
+        )
         print("\n" + "\n\n".join(table.text() for table in tables if table.rows))
     return 0
 

@@ -103,13 +103,13 @@ def gains_table(gained: Sequence[Gain]) -> Table:
     headers = ("step", "change", "against", "gain, points", "95 % interval", "Hedges' g", "p", "verdict")
     rows = []
     for gain in gained:
-        row = (gain.row, gain.change, gain.against, f"{gain.points:+.3f}")
+        row = (gain.row, gain.change, gain.against, signed(gain.points, digits=3))
         if gain.difference is None:
             row += (UNKNOWN, UNKNOWN, UNKNOWN, "not known: too few seeds")
         else:
             row += (
-                signed(gain.difference.interval, digits=3),
-                f"{gain.difference.effect:+.1f}",
+                signed_interval(gain.difference.interval, digits=3),
+                signed(gain.difference.effect, digits=1),
                 p_value(gain.difference.p_value),
             )
             row += (verdict(gain),)
@@ -142,7 +142,7 @@ def comparison_table(runs: Sequence[Record]) -> Table:
             row += ("", "", "", "")
         else:
             found = compare(before, after)
-            row += (f"{found.points:+.2f}", str(found.gained), str(found.lost), p_value(found.p_value))
+            row += (signed(found.points, digits=2), str(found.gained), str(found.lost), p_value(found.p_value))
         rows.append(row)
     scored = " and ".join(sorted({f"{run.settings['score_on']} images of {run.data}" for run in runs}))
     note = f"Last epoch, scored on {scored}; in brackets the 95 % Wilson interval, what so many images leave open."
@@ -191,9 +191,14 @@ def percent(interval: Interval | None, digits: int = 2) -> str:
     return UNKNOWN if interval is None else " – ".join(f"{100 * end:.{digits}f}" for end in interval)
 
 
-def signed(interval: Interval | None, digits: int) -> str:
+def signed(difference: float, digits: int) -> str:
+    """Return a difference with its sign; what is rounded to 0 is +0."""
+    return f"{round(difference, digits) + 0.0:+.{digits}f}"  # -0.0 + 0.0 is 0.0
+
+
+def signed_interval(interval: Interval | None, digits: int) -> str:
     """Return an interval of a difference."""
-    return UNKNOWN if interval is None else " – ".join(f"{end:+.{digits}f}" for end in interval)
+    return UNKNOWN if interval is None else " – ".join(signed(end, digits) for end in interval)
 
 
 def p_value(p: float) -> str:

@@ -5,6 +5,7 @@ import shlex
 import subprocess
 from collections import Counter
 from dataclasses import asdict
+from statistics import fmean
 
 import nbformat
 import pytest
@@ -15,13 +16,15 @@ from mnist_lab.cloud import flow
 from mnist_lab.published import plots as published_plots
 from mnist_lab.published import reproduction
 from mnist_lab.published import tables as published_tables
+from mnist_lab.published.claims import CLAIMS
 from mnist_lab.published.recipes import AS_PUBLISHED, REPAIRED
 from mnist_lab.recipe import Recipe, Settings
-from mnist_lab.records import is_publishable, load_records
+from mnist_lab.records import Record, is_publishable, load_records
 from mnist_lab.runtime import ROOT
 from mnist_lab.search import candidates, screening
 from mnist_lab.search import plots as search_plots
 from mnist_lab.search import tables as search_tables
+from mnist_lab.uncertainty import welch
 
 README = (ROOT / "README.md").read_text()
 RECORDS = load_records(publish.RECORDS)
@@ -151,6 +154,46 @@ def test_todays_code_starts_training_as_the_records_of_the_series_say(row, mnist
     settings = Settings(**{**record.settings, "device": "cpu"})
     found = experiment.measure_opening(recipe, mnist, settings, record.seed)
     assert found == pytest.approx(record.opening_loss, rel=1e-3), "the code changed: mnist-lab reproduce"
+
+
+def test_what_readme_says_of_the_claims_is_so():
+    """README explains in prose what the tables of the published series show; more seeds may prove it wrong."""
+    claims = {one.step: one for one in published_tables.reproductions(PUBLISHED, [])}
+    assert {step for step, one in claims.items() if one.claim_expected is False} == {"A2", "B3Later", "E3"}
+    errors = {step: one.training_errors for step, one in claims.items() if one.training_errors}
+    assert {step for step, ratio in errors.items() if not 0.85 < ratio < 1.2} == {"D3", "E3"}
+    assert errors["D3"] == pytest.approx(0.75, abs=0.05) and errors["E3"] == pytest.approx(0.75, abs=0.05)
+    a2, b3, d3, e3 = (claims[step] for step in ("A2", "B3Later", "D3", "E3"))
+    assert a2.claimed < a2.best.minimum and a2.loss.minimum < a2.claimed_loss < a2.loss.maximum
+    assert a2.best.sd < min(one.best.sd for one in claims.values() if one is not a2)
+    assert b3.claimed > b3.best.maximum and b3.training.minimum <= b3.claimed_training <= b3.training.maximum
+    assert e3.training.maximum < e3.claimed_training < min(best_training("E3 no dropout"))
+    assert e3.one_more[0] < max(CLAIMS["E3"].logs[1].accuracies) / 100 < e3.one_more[1]
+    assert d3.claim_expected and d3.claimed_loss < min(
+        d3.loss.minimum, *(one.loss for one in seeds_of("D3 batches of 32"))
+    )
+    assert d3.claimed_training > max(d3.training.maximum, *best_training("D3 batches of 32"))
+
+
+def test_what_readme_says_of_the_repairs_is_so():
+    repairs = [recipe for recipe in REPAIRED if recipe.repair != "batches of 32"]
+    for recipe in repairs:
+        rows = recipe.published, recipe.row
+        assert not welch(*([one.accuracy for one in seeds_of(row)] for row in rows)).is_clear, recipe.row
+    assert min(first("C2 unclipped logits")) > max(first("C2")) and min(first("E3 no dropout")) > max(first("E3"))
+    assert fmean(first("A3 unclipped logits")) < fmean(first("A3"))
+
+
+def seeds_of(row: str) -> list[Record]:
+    return published_tables.seeds_of(PUBLISHED, row)
+
+
+def best_training(row: str) -> list[float]:
+    return [published_tables.best_epoch(one, "train") for one in seeds_of(row)]
+
+
+def first(row: str) -> list[float]:
+    return [one.history[0]["test"]["accuracy"] for one in seeds_of(row)]
 
 
 def test_prose_quotes_no_measured_number():

@@ -1,7 +1,8 @@
 """What the published series report of themselves: test accuracies in per cent, of one seed each.
 
 Read from the outputs that their notebooks, READMEs and pictures show. A claim is a run's best epoch on the test set;
-training accuracy, loss and logs are of the same runs where not said otherwise.
+training accuracy, loss and logs are of the same runs where not said otherwise. B1 states a training accuracy, too, but
+not whether of its 20 epochs or of the 15 that its claim counts.
 """
 
 from dataclasses import dataclass
@@ -44,7 +45,7 @@ CLAIMS = {
         Log("SageMaker", numbers(
             "98.50 98.78 98.81 99.14 99.12 99.16 99.12 99.23 99.32 99.34 99.37 99.32 99.40 99.41 99.42")),
     )),
-    "B1": Claim(99.09, "of the first 15 of 20 epochs", training=98.38, logs=(Log("notebook", numbers(
+    "B1": Claim(99.09, "of the first 15 of 20 epochs", logs=(Log("notebook", numbers(
         "91.23 96.97 97.80 97.80 98.38 98.37 98.67 98.81 99.01 98.96 99.01 98.98 99.09 98.95 98.88")),)),
     "B2": Claim(99.30, training=98.47, logs=(Log("notebook", numbers(
         "97.94 98.44 98.77 98.96 98.91 98.85 98.90 99.04 99.06 98.98 99.21 99.24 99.30 99.11 99.27")),)),

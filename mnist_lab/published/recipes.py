@@ -50,7 +50,7 @@ class PublishedRecipe:
     distortion: str = "none"  # a name in DISTORTIONS
     scored_mean: float = MEAN  # normalisation of the scored images; that of the training images is MEAN and STD
     scored_std: float = STD
-    repair: str = ""  # a name in REPAIRS, for what was not published
+    repair: str = ""  # a name in REPAIRS: one thing changed, as a repair or as another reading of the repository
     averaging: float = 0.0  # of the weights; none of the series does it
     smoothing: float = 0.0  # of the labels; nor this
 
@@ -136,7 +136,7 @@ def unclip_logits(network: nn.Sequential) -> None:
 
 
 def leave(network: nn.Sequential) -> None:
-    """Leave ``network`` as it is: nothing is repaired, or something outside it."""
+    """Leave ``network`` as it is: nothing is changed, or something outside it."""
 
 
 REPAIRS = {

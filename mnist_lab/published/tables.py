@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from mnist_lab.published.claims import CLAIMS, Claim
 from mnist_lab.published.recipes import RECIPES, REPAIRED
 from mnist_lab.records import Record
-from mnist_lab.tables import UNKNOWN, Table, mean_and_sd, signed
+from mnist_lab.tables import UNKNOWN, Table, mean_and_sd, signed, signed_interval
 from mnist_lab.uncertainty import prediction_interval, welch
 
-NOTHING_YET = "No step has been trained yet: `mnist-lab reproduce`."
 FIGURES = ("00_published.png", "00_published_curves.png")
 
 
@@ -47,11 +46,17 @@ class Reproduction:
     seconds_per_epoch: float  # median over seeds
     device: str
 
+    @property
+    def training_errors(self) -> float | None:
+        """Return how many errors the claimed run made in training for one of ours; None if that is not stated."""
+        claimed = self.claimed_training
+        return None if claimed is None else (1 - claimed) / (1 - self.training.mean)
 
-def best_epoch(record: Record, images: str = "test") -> float:
-    """Return the best accuracy of any epoch on "test" images, biased upwards and only to compare with claims, or on
-    "train" images."""
-    return max(epoch[images]["accuracy"] for epoch in record.history)
+
+def best_epoch(record: Record, split: str = "test") -> float:
+    """Return the best accuracy of any epoch, on "test" or "train": on the first biased upwards, and here only to
+    compare with claims."""
+    return max(epoch[split]["accuracy"] for epoch in record.history)
 
 
 def spread(values: Sequence[float]) -> Spread:
@@ -133,18 +138,18 @@ def reproductions_table(found: Sequence[Reproduction], published: Sequence[Recor
 
 def training_table(found: Sequence[Reproduction]) -> Table:
     """Return how the claimed runs trained, where that is stated, beside how our seeds of the same recipe did."""
-    headers = ("step", "claimed training accuracy", "ours", "errors, claimed / ours")
-    headers += ("claimed test loss", "our test loss", "min", "max")
+    headers = ("step", "claimed training accuracy", "ours", "our min", "our max", "errors, claimed / ours")
+    headers += ("claimed test loss", "our test loss", "our min", "our max")
     rows = [
         (
             one.step,
             f"{100 * one.claimed_training:.2f}",
             mean_and_sd(one.training.mean, one.training.sd, digits=2),
-            f"{(1 - one.claimed_training) / (1 - one.training.mean):.2f}",
+            f"{100 * one.training.minimum:.2f}",
+            f"{100 * one.training.maximum:.2f}",
+            f"{one.training_errors:.2f}",
             UNKNOWN if one.claimed_loss is None else f"{one.claimed_loss:.4f}",
-            f"{one.loss.mean:.4f}",
-            f"{one.loss.minimum:.4f}",
-            f"{one.loss.maximum:.4f}",
+            *(f"{loss:.4f}" for loss in (one.loss.mean, one.loss.minimum, one.loss.maximum)),
         )
         for one in found
         if one.claimed_training is not None
@@ -157,7 +162,7 @@ def published_block(published: Sequence[Record], own: Sequence[Record]) -> str:
     """Return README's table of the published series with its two figures; a sentence if there is no record yet."""
     found = reproductions(published, own)
     if not any(one.step in RECIPES for one in found):
-        return NOTHING_YET
+        return "No step has been trained yet: `mnist-lab reproduce`."
     return "\n\n".join([reproductions_table(found, published).markdown(), *map(picture, FIGURES)])
 
 
@@ -198,27 +203,29 @@ def hours_by_series(records: Sequence[Record]) -> list[str]:
 
 
 def training_block(published: Sequence[Record]) -> str:
-    """Return README's table of how the claimed runs trained; a sentence if there is no record yet."""
+    """Return README's table of how the claimed runs trained; a sentence if no such step has a record yet."""
     table = training_table(reproductions(published, []))
-    return table.markdown() if table.rows else NOTHING_YET
+    return table.markdown() if table.rows else "No step that says how it trained has been trained yet."
 
 
 def repairs_block(published: Sequence[Record]) -> str:
-    """Return README's table of what a defect costs; a sentence if there is no record yet."""
+    """Return README's table of what a change makes; a sentence if there is no record yet."""
     table = repairs_table(published)
     return table.markdown() if table.rows else "No repair has been trained yet: `mnist-lab reproduce repairs`."
 
 
 def repairs_table(published: Sequence[Record]) -> Table:
-    """Compare the last epochs of every repaired step's seeds with those of the step as published."""
-    headers = ("step", "repair", "seeds", "as published", "repaired", "difference, points", "95 % interval")
-    headers += ("difference in loss", "first epoch")
+    """Compare every changed step's seeds with those of the step as it stands in the table of claims."""
+    headers = ("step", "change", "seeds", "before", "after", "difference, points", "95 % interval")
+    headers += ("difference in loss", "first epoch, before → after")
     rows = [
         repair_cells(recipe.published, recipe.repair, before, after)
         for recipe in REPAIRED
         if (before := seeds_of(published, recipe.published)) and (after := seeds_of(published, recipe.row))
     ]
-    note = "Last epoch, in per cent of the test images; the interval is Welch's. First epoch: means."
+    note = (
+        "Last epoch, in per cent of the test images; the interval is Welch's. First epoch: means of these accuracies."
+    )
     return Table(headers, rows, note)
 
 
@@ -234,8 +241,8 @@ def repair_cells(step: str, repair: str, before: Sequence[Record], after: Sequen
         f"{len(before)}, {len(after)}",
         mean_and_sd(old.mean, old.sd, digits=2),
         mean_and_sd(new.mean, new.sd, digits=2),
-        f"{round(100 * (new.mean - old.mean), 2) + 0.0:+.2f}",  # + 0.0: there is no -0.00
-        signed(None if difference is None else difference.interval, digits=2),
-        f"{losses[1] - losses[0]:+.4f}",
+        signed(100 * (new.mean - old.mean), digits=2),
+        signed_interval(None if difference is None else difference.interval, digits=2),
+        signed(losses[1] - losses[0], digits=4),
         " → ".join(f"{100 * accuracy:.2f}" for accuracy in first),
     )

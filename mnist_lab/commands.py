@@ -11,6 +11,7 @@ from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
 from mnist_lab.models import MODELS, build, origin
 from mnist_lab.published import reproduction
 from mnist_lab.published import tables as published_tables
+from mnist_lab.published.repairs import repairs_table
 from mnist_lab.recipe import Recipe, read_parameters
 from mnist_lab.records import Record, is_publishable, load_records
 from mnist_lab.runtime import pick_device
@@ -91,7 +92,7 @@ def reproduce(options: argparse.Namespace) -> int:
         tables = (
             published_tables.reproductions_table(found, published),
             published_tables.training_table(found),
-            published_tables.repairs_table(published),
+            repairs_table(published),
         )
         print("\n" + "\n\n".join(table.text() for table in tables if table.rows))
     return 0

@@ -7,7 +7,8 @@ from itertools import groupby
 
 from mnist_lab.benchmark import EPOCH, MANY, Benchmark
 from mnist_lab.gpu_comparison import beside
-from mnist_lab.published.tables import published_block, repairs_block, training_block
+from mnist_lab.published.repairs import repairs_block
+from mnist_lab.published.tables import published_block, training_block
 from mnist_lab.records import Record
 from mnist_lab.results import same_kind, summarise
 from mnist_lab.search.tables import frontier_block, search_block, with_the_step

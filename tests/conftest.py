@@ -15,7 +15,7 @@ import torch
 from mnist_lab import data, publish, runner, study
 from mnist_lab.benchmark import Benchmark
 from mnist_lab.data import Dataset, Split
-from mnist_lab.published.recipes import PublishedRecipe
+from mnist_lab.published.recipes import RECIPES, PublishedRecipe
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.records import Record, load_record, load_records, save
 from mnist_lab.runtime import ROOT
@@ -96,6 +96,13 @@ def seed_of(published):
         return replace(published, row=recipe.row, recipe=asdict(recipe), settings=settings, history=history)
 
     return make
+
+
+@pytest.fixture
+def three(seed_of) -> list[Record]:
+    """Three seeds of E3, of two epochs each."""
+    runs = [(99.52, 99.40), (99.48, 99.50), (99.40, 99.54)]
+    return [seed_of(RECIPES["E3"], seed, *run) for seed, run in enumerate(runs)]
 
 
 @pytest.fixture

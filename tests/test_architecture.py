@@ -17,7 +17,7 @@ LAYERS = (
     "published.recipes", "published.claims", "recipe",
     "search.networks", "search.distortions", "search.muon", "search.candidates", "experiment",
     "records", "uncertainty", "results", "gpu_comparison", "tables",
-    "published.tables", "search.tables",
+    "published.tables", "published.repairs", "search.tables",
     "benchmark", "plots", "study_plots", "published.plots", "search.plots", "readme",
     "runner", "study", "field_sheet", "workbook", "executed", "publish",
     "sweep", "published.reproduction", "search.screening",

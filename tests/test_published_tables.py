@@ -5,16 +5,8 @@ import pytest
 from mnist_lab.published import tables as published_tables
 from mnist_lab.published.recipes import RECIPES, REPAIRED
 from mnist_lab.published.tables import reproductions
-from mnist_lab.records import Record
 
 NO_DROPOUT = next(recipe for recipe in REPAIRED if recipe.row == "E3 no dropout")
-
-
-@pytest.fixture
-def three(seed_of) -> list[Record]:
-    """Three seeds of E3, of two epochs each."""
-    runs = [(99.52, 99.40), (99.48, 99.50), (99.40, 99.54)]
-    return [seed_of(RECIPES["E3"], seed, *run) for seed, run in enumerate(runs)]
 
 
 def test_a_step_is_reduced_to_what_is_claimed_and_what_came_out(three, published):
@@ -46,9 +38,8 @@ def test_our_own_steps_have_a_table_before_any_published_step_is_trained(publish
         assert [row[0] for row in table.rows] == ["our step 3"] and "on average over" not in table.note
 
 
-def test_without_records_the_blocks_say_so(published, seed_of):
+def test_without_records_the_block_says_so(published, seed_of):
     assert "No step has been trained yet" in published_tables.published_block([], [published])
-    assert "No repair has been trained yet" in published_tables.repairs_block([])
     repaired = seed_of(NO_DROPOUT, 0, 99.6)
     assert "No step has been trained yet" in published_tables.published_block([repaired], [published])
 
@@ -90,15 +81,3 @@ def test_the_claimed_run_is_seen_beside_how_our_seeds_trained(three, seed_of):
     assert table.rows[1][6:] == ("0.0186", "0.0210", "0.0190", "0.0240")
     assert "| E3 | 99.52 | 99.40 ± 0.04 |" in published_tables.training_block(three)
     assert "No step that says how it trained" in published_tables.training_block(others[1:])
-
-
-def test_a_repair_is_compared_with_the_step_it_repairs(three, seed_of):
-    repaired = [seed_of(NO_DROPOUT, seed, 99.60 + seed / 100) for seed in range(3)]
-    block = published_tables.repairs_block([*three, *repaired])
-    row = next(line for line in block.splitlines() if line.startswith("| E3 |")).split(" | ")
-    assert row[1:6] == ["no dropout", "3, 3", "99.48 ± 0.07", "99.61 ± 0.01", "+0.13"]
-    assert row[6] == "-0.04 – +0.30"  # Welch: 3 and 3 seeds, nearly all of the spread in one of them
-    assert row[8] == "99.47 → 99.61 |"
-    nearly_equal = [seed_of(NO_DROPOUT, seed, accuracy) for seed, accuracy in enumerate((99.39, 99.50, 99.54))]
-    assert "| +0.00 |" in published_tables.repairs_block([*three, *nearly_equal])  # never -0.00
-    assert "No repair" in published_tables.repairs_block(repaired)  # nothing to compare with

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mnist_lab.published.claims import CLAIMS, Claim
-from mnist_lab.published.recipes import RECIPES, REPAIRED
+from mnist_lab.published.recipes import RECIPES
 from mnist_lab.records import Record
-from mnist_lab.tables import UNKNOWN, Table, mean_and_sd, signed, signed_interval
-from mnist_lab.uncertainty import prediction_interval, welch
+from mnist_lab.tables import UNKNOWN, Table, mean_and_sd
+from mnist_lab.uncertainty import prediction_interval
 
 FIGURES = ("00_published.png", "00_published_curves.png")
 
@@ -206,43 +206,3 @@ def training_block(published: Sequence[Record]) -> str:
     """Return README's table of how the claimed runs trained; a sentence if no such step has a record yet."""
     table = training_table(reproductions(published, []))
     return table.markdown() if table.rows else "No step that says how it trained has been trained yet."
-
-
-def repairs_block(published: Sequence[Record]) -> str:
-    """Return README's table of what a change makes; a sentence if there is no record yet."""
-    table = repairs_table(published)
-    return table.markdown() if table.rows else "No repair has been trained yet: `mnist-lab reproduce repairs`."
-
-
-def repairs_table(published: Sequence[Record]) -> Table:
-    """Compare every changed step's seeds with those of the step as it stands in the table of claims."""
-    headers = ("step", "change", "seeds", "before", "after", "difference, points", "95 % interval")
-    headers += ("difference in loss", "first epoch, before → after")
-    rows = [
-        repair_cells(recipe.published, recipe.repair, before, after)
-        for recipe in REPAIRED
-        if (before := seeds_of(published, recipe.published)) and (after := seeds_of(published, recipe.row))
-    ]
-    note = (
-        "Last epoch, in per cent of the test images; the interval is Welch's. First epoch: means of these accuracies."
-    )
-    return Table(headers, rows, note)
-
-
-def repair_cells(step: str, repair: str, before: Sequence[Record], after: Sequence[Record]) -> tuple[str, ...]:
-    """Return one row of the table of repairs."""
-    old, new = (spread([record.accuracy for record in records]) for records in (before, after))
-    difference = welch(*([100 * record.accuracy for record in records] for records in (before, after)))
-    losses = [statistics.fmean(record.loss for record in records) for records in (before, after)]
-    first = [statistics.fmean(one.history[0]["test"]["accuracy"] for one in records) for records in (before, after)]
-    return (
-        step,
-        repair,
-        f"{len(before)}, {len(after)}",
-        mean_and_sd(old.mean, old.sd, digits=2),
-        mean_and_sd(new.mean, new.sd, digits=2),
-        signed(100 * (new.mean - old.mean), digits=2),
-        signed_interval(None if difference is None else difference.interval, digits=2),
-        signed(losses[1] - losses[0], digits=4),
-        " → ".join(f"{100 * accuracy:.2f}" for accuracy in first),
-    )

@@ -62,6 +62,12 @@ def test_the_hours_of_a_series_are_those_of_all_its_seeds(three, seed_of):
     assert "Their training took 0.2 h (series D), 2.0 h (series E)." in note
 
 
+def test_each_device_is_named_once(three):
+    three[1] = replace(three[1], environment={**three[1].environment, "device": "another processor"})
+    note = published_tables.reproductions_table(reproductions(three, three), three).note
+    assert note.endswith(f"Device: {three[0].environment['device']}; another processor.")
+
+
 def test_the_table_of_a_terminal_is_aligned(three):
     lines = published_tables.reproductions_table(reproductions(three, []), three).text().splitlines()
     assert lines[0].index("claimed best") == lines[2].index("99.53")

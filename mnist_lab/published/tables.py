@@ -44,7 +44,7 @@ class Reproduction:
     trainable: int
     receptive_field: int
     seconds_per_epoch: float  # median over seeds
-    device: str
+    devices: tuple[str, ...]
 
     @property
     def training_errors(self) -> float | None:
@@ -107,7 +107,7 @@ def reproduction(step: str, records: Sequence[Record]) -> Reproduction:
         trainable=first.model["trainable"],
         receptive_field=first.model["receptive_field"],
         seconds_per_epoch=statistics.median(record.seconds_per_epoch for record in records),
-        device=", ".join(sorted({record.environment["device"] for record in records})),
+        devices=tuple(sorted({record.environment["device"] for record in records})),
     )
 
 
@@ -177,7 +177,7 @@ def summary_line(found: Sequence[Reproduction], published: Sequence[Record]) -> 
     judged = [one.claim_expected for one in found if one.claim_expected is not None]
     as_published = [record for record in published if not record.recipe["repair"]]
     gains = [100 * (best_epoch(record) - record.accuracy) for record in as_published]
-    devices = "; ".join(sorted({one.device for one in found}))
+    devices = "; ".join(sorted({device for one in found for device in one.devices}))
     notes = "; ".join(f"{one.step} {one.note}" for one in found if one.note)
     said = f"Per cent of MNIST's test images. {f'Of the claims: {notes}. ' if notes else ''}"
     if judged:

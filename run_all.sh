@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
-# Set up what is missing, then run the step notebooks, or the tests. See --help.
+# Set up what is missing, then run the step notebooks, or the tests. See --help. Works with bash 3.2, that of macOS.
 set -euo pipefail
 caller=$PWD # relative paths among the options are the caller's
 cd "$(dirname "${BASH_SOURCE[0]}")"
+# No settings of a person decide what is installed here, and where. (Where from is theirs to say.)
+unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT
+export PYTHONNOUSERSITE=1 PIP_USER=0
 
 usage() {
     cat <<'HELP'
@@ -13,59 +16,70 @@ usage: ./run_all.sh [options]     run the three step notebooks and print the res
 Each makes .venv and installs requirements.txt first if that has not been done (about 7 GB).
 
 options of a run:
-  --quick             a quick look: 2 epochs of 3,000 images
+  --quick             try it: 2 epochs of 3,000 images
   --step N            only step N; may be repeated
   -p NAME VALUE       set a parameter of the notebooks, as in: -p EPOCHS 3; may be repeated
   --device DEVICE     auto (default), cpu, or cuda, which fails without a GPU
   --data FOLDER       where MNIST/raw/ is; only read. Default: $MNIST_LAB_DATA, else MNIST is
                       downloaded into data/. Without MNIST and a network, an embedded sample of
                       digits takes its place, and says so.
+  --again             start over; else a run that was interrupted goes on where it stopped
+  --publish           replace the tracked notebooks, records, figures and tables by the results
 
-A run of all steps with their own parameters on MNIST replaces the tracked notebooks, records,
-figures and README tables. Any other run is a look, and stays in runs/.
+A run stays in runs/ and changes no tracked file, unless you publish it. Only a run of all steps
+with their own parameters on MNIST can be published. If it is complete already, --publish trains
+nothing again.
 
-environment: PYTHON          the interpreter .venv is made with (3.11 or later)
+environment: PYTHON          the interpreter .venv is made with (3.11 to 3.14)
              MNIST_LAB_DATA  see --data
 HELP
 }
 
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
 # Print the first interpreter that the pinned packages support.
 find_python() {
-    local candidate candidates=(python3 python3.13 python3.12 python3.11)
+    local candidate candidates=(python3 python3.14 python3.13 python3.12 python3.11)
     if [[ ${PYTHON:-} ]]; then candidates=("$PYTHON"); fi
     for candidate in "${candidates[@]}"; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+        if "$candidate" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null; then
             echo "$candidate"
             return
         fi
     done
-    echo "error: needs Python 3.11 or later; name one: PYTHON=/path/to/python ./run_all.sh" >&2
-    return 1
+    fail "needs Python 3.11 to 3.14; name one: PYTHON=/path/to/python ./run_all.sh"
 }
 
-# Make .venv hold requirements.txt and this checkout. A stamp, written last, says that it does.
+# What .venv is made for: this folder and these packages. A stamp in it, written last, says the same.
+wanted() { pwd && cat requirements.txt pyproject.toml; }
+is_set_up() { [[ -x .venv/bin/python && -f .venv/installed && $(<.venv/installed) == "$(wanted)" ]]; }
+
+# Make .venv hold requirements.txt and this checkout.
 set_up() {
-    local stamp=.venv/installed wanted
-    exec 9>.venv.lock
-    flock 9 # two first runs at once: the second waits, and then finds everything there
-    wanted=$({ pwd && cat requirements.txt pyproject.toml; } | sha256sum)
-    if [[ -x .venv/bin/python && -f $stamp && $(<"$stamp") == "$wanted" ]]; then
-        flock -u 9
-        return
-    fi
-    local python quiet=(--quiet)
+    if is_set_up; then return; fi
+    local python
     python=$(find_python)
-    if [[ -t 1 ]]; then quiet=(); fi
-    echo "setting up .venv with $("$python" --version): some minutes, about 7 GB"
-    rm -f "$stamp"
-    if ! "$python" -m venv --clear .venv; then
-        echo "error: $python cannot make a virtual environment (on Debian: apt install python3-venv)" >&2
-        return 1
+    { : >>.venv.lock; } 2>/dev/null || fail "cannot write to $PWD"
+    exec 9>>.venv.lock # the lock is of the open file, so it stays when Python ends, and goes with this script
+    "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+    if ! is_set_up; then # else another first run has done it while this one waited
+        make_environment "$python"
     fi
-    .venv/bin/python -m pip install --disable-pip-version-check "${quiet[@]}" -r requirements.txt
-    .venv/bin/python -m pip install --disable-pip-version-check "${quiet[@]}" --no-deps --editable .
-    echo "$wanted" >"$stamp"
-    flock -u 9
+    exec 9>&-
+}
+
+make_environment() {
+    local pip=(.venv/bin/python -m pip --disable-pip-version-check install)
+    if [[ ! -t 1 ]]; then pip+=(--quiet); fi
+    echo "setting up .venv with $("$1" --version): some minutes, about 7 GB"
+    rm -rf .venv 2>/dev/null || fail "cannot remove the old .venv: delete it yourself (it may belong to another user)"
+    "$1" -m venv .venv || fail "$1 cannot make a virtual environment (on Debian: apt install python3-venv)"
+    "${pip[@]}" -r requirements.txt
+    "${pip[@]}" --no-deps --editable .
+    wanted >.venv/installed
 }
 
 for argument in "$@"; do
@@ -81,9 +95,10 @@ setup)
     ;;
 test)
     set_up
+    shift
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
-    exec .venv/bin/python -m pytest -n logical --dist worksteal "${@:2}" # a process per core
+    exec .venv/bin/python -m pytest -n logical --dist worksteal "$@" # a process per core
     ;;
 "" | -*)
     set_up

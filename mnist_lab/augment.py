@@ -25,17 +25,6 @@ class Policy:
     shear: float = 0.0  # degrees, either way
     cutout: int = 0  # side of the square set to black, pixels
 
-    def __post_init__(self) -> None:
-        for name, value, limit in [
-            ("rotation", self.rotation, 180),
-            ("shift", self.shift, 27),
-            ("scale", self.scale, 0.9),
-            ("shear", self.shear, 60),
-            ("cutout", self.cutout, 28),
-        ]:
-            if not 0 <= value <= limit:
-                raise ValueError(f"{name} is {value}, but must be between 0 and {limit}")
-
 
 @dataclass(frozen=True)
 class Draws:

@@ -1,19 +1,23 @@
 """MNIST as tensors in memory, every byte verified; and a sample of digits for machines without it."""
 
 import contextlib
+import gzip
 import hashlib
 import http.client
 import os
 import socket
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from mnist_lab import LabError
 from mnist_lab.runtime import ROOT
 
 HOLD_OUT_SEED = 20_000  # fixes which training images are held out; never change it
@@ -21,6 +25,7 @@ MNIST_NAME, DIGITS_NAME = "MNIST", "digits sample, not MNIST"
 # The test images whose label fewer than three of five people confirmed, by index: the 15 errors that cleanlab's study
 # found in MNIST (mturk/mnist_mturk.json; Northcutt, Athalye and Mueller, Pervasive Label Errors in Test Sets, 2021).
 WRONG_TEST_LABELS = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
+ABOVE, PLACES = ("", "*/"), ("MNIST/raw/", "raw/", "")  # where in a folder MNIST's files may be
 DOWNLOAD_TIMEOUT = 15  # seconds of silence before a download is given up
 
 # SHA-256 of the four raw files: torchvision checks only that they exist, so a flipped byte would pass.
@@ -32,11 +37,11 @@ MNIST_SHA256 = {
 }
 
 
-class DataNotFound(RuntimeError):
+class DataNotFound(LabError):
     """MNIST is neither on disk nor to be downloaded."""
 
 
-class DataCorrupt(RuntimeError):
+class DataCorrupt(LabError):
     """A file of MNIST is there, but is not what it should be."""
 
 
@@ -74,70 +79,84 @@ class Dataset:
 
 def load(name: str) -> Dataset:
     """Load "MNIST" (see :func:`load_mnist`) or "digits" (see :func:`load_digits_sample`)."""
-    if name == "MNIST":
-        return load_mnist()
-    if name == "digits":
-        return load_digits_sample()
-    raise ValueError(f'unknown data {name!r}: use "MNIST" or "digits"')
+    return {"MNIST": load_mnist, "digits": load_digits_sample}[name]()
 
 
 def load_mnist(folder: str | Path | None = None) -> Dataset:
-    """Load MNIST through torchvision, every byte verified.
+    """Load MNIST, every byte verified.
 
-    ``folder`` (or the environment variable MNIST_LAB_DATA) holds torchvision's layout,
-    ``MNIST/raw/train-images-idx3-ubyte`` and so on; it is read and never written to. Without one,
-    ``data/`` of the checkout is used and filled by a download on first use.
+    ``folder`` (or the environment variable MNIST_LAB_DATA) is read and never written to; see :func:`find_files` for
+    the forms it may have. Without one, ``data/`` of the checkout is used and filled by a download on first use.
 
     Raises DataNotFound if there is nothing to load, and DataCorrupt if a file is damaged.
     """
-    from torchvision.datasets.mnist import read_image_file, read_label_file
-
     given = folder or os.environ.get("MNIST_LAB_DATA")
     root = Path(given).expanduser() if given else ROOT / "data"
-    missing = missing_files(root)
+    if not root.exists():  # a notebook runs in a folder of its own: what is relative may be so to the checkout
+        root = ROOT / root
+    files = find_files(root)
+    missing = [name for name, paths in files.items() if not paths]
     if missing and given:
-        raise DataNotFound(
-            f"no MNIST in {root}: {', '.join(missing)} missing from {raw_folder(root)}. "
-            "Point MNIST_LAB_DATA (or --data) at a folder in torchvision's layout, or unset it to download MNIST"
-        )
+        raise DataNotFound(explain_missing(root, missing))
     if missing:
         download_mnist(root)
-    verify_files(root)
+        files = find_files(root)
+    contents = {name: read_verified(name, paths) for name, paths in files.items()}
     splits = []
-    for part in ("train", "t10k"):
-        # Not through torchvision's MNIST class: it prefers a folder "processed" beside the verified files.
-        images = read_image_file(str(raw_folder(root) / f"{part}-images-idx3-ubyte"))
-        labels = read_label_file(str(raw_folder(root) / f"{part}-labels-idx1-ubyte"))
-        splits.append(Split(images.unsqueeze(1), labels))
+    for part in ("train", "t10k"):  # IDX files: 16 or 8 bytes that tell the shape, then a byte for each number
+        images = torch.frombuffer(contents[f"{part}-images-idx3-ubyte"], dtype=torch.uint8)[16:]
+        labels = torch.frombuffer(contents[f"{part}-labels-idx1-ubyte"], dtype=torch.uint8)[8:]
+        splits.append(Split(images.view(-1, 1, 28, 28), labels.long()))
     return Dataset(MNIST_NAME, *splits)
 
 
-def raw_folder(root: Path) -> Path:
-    """Return where torchvision keeps the four raw files below ``root``."""
-    return root / "MNIST" / "raw"
+def find_files(root: Path) -> dict[str, list[Path]]:
+    """Return where each of MNIST's four files may be in ``root``; DataCorrupt if one may not look.
 
-
-def missing_files(root: Path) -> list[str]:
-    """Return which of the four raw files are not below ``root``; DataCorrupt if one may not look."""
+    As it is or gzipped, called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, in the folder itself, in
+    ``raw/``, in ``MNIST/raw/``, or one folder deeper, as some archives unpack.
+    """
+    found: dict[str, list[Path]] = {}
     try:
-        return [name for name in MNIST_SHA256 if not (raw_folder(root) / name).is_file()]
+        for name in MNIST_SHA256:
+            spellings = [f"{stem}{end}" for stem in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
+            patterns = [f"{above}{place}{spelling}" for above, place, spelling in product(ABOVE, PLACES, spellings)]
+            found[name] = [path for pattern in patterns for path in sorted(root.glob(pattern)) if path.is_file()]
     except OSError as error:
-        raise DataCorrupt(f"cannot look into {raw_folder(root)}: {error.strerror}. Check its permissions") from error
+        raise DataCorrupt(f"cannot look into {root}: {error.strerror}. Check its permissions") from error
+    return found
 
 
-def verify_files(root: Path) -> None:
-    """Raise DataCorrupt unless each raw file can be read and has the SHA-256 it should have."""
-    for name, expected in MNIST_SHA256.items():
-        path = raw_folder(root) / name
+def explain_missing(root: Path, missing: list[str]) -> str:
+    """Say what is missing in ``root``, what is there, and what to do."""
+    there = sorted(path.name for path in root.glob("*"))[:8] if root.is_dir() else []
+    said = f"no MNIST in {root}: {', '.join(missing)} missing; "
+    said += f"found there: {', '.join(there)}" if there else "the folder is empty or does not exist"
+    if any(name.endswith((".npz", ".csv", ".parquet")) for name in there):
+        said += " (other forms of MNIST, which lack the bytes that are verified here)"
+    return (
+        f"{said}. Point MNIST_LAB_DATA (or --data) at the four IDX files, gzipped or not, or unset it to download them"
+    )
+
+
+def read_verified(name: str, paths: list[Path]) -> bytearray:
+    """Return the content of the first of ``paths`` that has the SHA-256 it should have, unzipped.
+
+    Raises DataCorrupt, which names the last one, if none has.
+    """
+    for path in paths:
         try:
-            found = hashlib.sha256(path.read_bytes()).hexdigest()
-        except OSError as error:
-            raise DataCorrupt(f"cannot read {path}: {error.strerror}. Check the file and its permissions") from error
-        if found != expected:
-            raise DataCorrupt(
-                f"{path} is damaged: {path.stat().st_size:,} bytes with SHA-256 {found[:12]}..., "
-                f"expected {expected[:12]}.... Delete it and get the original again"
-            )
+            content = path.read_bytes()
+            if path.suffix == ".gz":
+                content = gzip.decompress(content)
+            digest = hashlib.sha256(content).hexdigest()
+            if digest == MNIST_SHA256[name]:
+                return bytearray(content)
+            problem = f"is damaged: {len(content):,} bytes with SHA-256 {digest[:12]}..., expected "
+            problem += f"{MNIST_SHA256[name][:12]}...."
+        except (OSError, EOFError, zlib.error) as error:
+            problem = f"cannot be read: {getattr(error, 'strerror', None) or error}."
+    raise DataCorrupt(f"{path} {problem} Delete it and get the original again")
 
 
 def download_mnist(root: Path) -> None:
@@ -152,15 +171,17 @@ def download_mnist(root: Path) -> None:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as staging, socket_timeout(DOWNLOAD_TIMEOUT):
             MNIST(staging, download=True)
-            verify_files(Path(staging))
-            raw_folder(root).mkdir(parents=True, exist_ok=True)
+            raw = Path("MNIST", "raw")
             for name in MNIST_SHA256:
-                (raw_folder(Path(staging)) / name).replace(raw_folder(root) / name)
-    except (RuntimeError, OSError, http.client.HTTPException) as error:
+                read_verified(name, [Path(staging) / raw / name])
+            (root / raw).mkdir(parents=True, exist_ok=True)
+            for name in MNIST_SHA256:
+                (Path(staging) / raw / name).replace(root / raw / name)
+    except (DataCorrupt, RuntimeError, OSError, http.client.HTTPException) as error:
         reason = " ".join(str(error).split())
         raise DataNotFound(
             f"MNIST is not in {root} and could not be downloaded ({reason}). Connect to the internet and run again, "
-            "or point MNIST_LAB_DATA (or --data) at a folder that holds MNIST/raw/ with its four files"
+            "or point MNIST_LAB_DATA (or --data) at a folder that holds its four files"
         ) from error
 
 

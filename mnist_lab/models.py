@@ -1,36 +1,31 @@
-"""The networks: our own, one class per change of architecture, simplest first; and those of five published series.
+"""The networks, a class for each change of architecture, simplest first.
 
 Each constructor reads as a table: one row per block, with the shape that leaves it and the receptive
 field (RF) of one of its units, in pixels of the 28 x 28 image. Tests compare both with the network.
-
-The published networks, a module per series, are as published, defects included; each defect is named where it is.
-Three things are written otherwise and compute the same. They end in logits, as ours do, since the log_softmax at
-their end is part of our loss. A linear layer on 1 x 1 maps is a 1x1 convolution, and a global average has its size
-as a number: the adaptive one is not deterministic on a GPU.
 """
 
 import copy
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from mnist_lab.published import series_a, series_b, series_c, series_d, series_e
-
-PARAMETER_BUDGET = 8000  # a network of our own has fewer, trainable and deployed
+PARAMETER_BUDGET = 8000  # a network has fewer, trainable and deployed
 
 
 class BatchNorm(nn.BatchNorm2d):
     """Batch normalisation with a bias per channel but no scale.
 
-    What a scale does, the filters of the next layer can nearly do as well, so it would be
-    parameters spent for little; without it, folding the norm into its convolution (see
-    :func:`fold_batch_norm`) leaves the number of parameters as it was.
+    What a scale does, the filters of the next layer can nearly do as well, so it would be parameters spent for
+    little; without it, folding the norm into its convolution (see :func:`fold_batch_norm`) leaves the number of
+    parameters as it was. The scale is a constant 1 and not None, since CUDA cannot train a bias without a weight.
     """
 
     def __init__(self, channels: int):
         super().__init__(channels)
-        self.weight = None
+        del self.weight
+        self.register_buffer("weight", torch.ones(channels), persistent=False)
 
 
 def plain_block(c_in: int, c_out: int) -> nn.Sequential:
@@ -106,21 +101,12 @@ class CompactNet(nn.Sequential):
 # fmt: on
 
 
-OWN: dict[str, type[nn.Sequential]] = {"SkeletonNet": SkeletonNet, "CompactNet": CompactNet}
-SERIES = (series_a, series_b, series_c, series_d, series_e)
-MODELS = OWN | {network.__name__: network for series in SERIES for network in series.NETWORKS}
+MODELS: dict[str, type[nn.Sequential]] = {"SkeletonNet": SkeletonNet, "CompactNet": CompactNet}
 
 
 def build(name: str) -> nn.Sequential:
-    """Return a new network of MODELS by its name; ValueError lists the names there are."""
-    if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}: use one of {', '.join(MODELS)}")
+    """Return a new network of MODELS by its name."""
     return MODELS[name]()
-
-
-def origin(name: str) -> str:
-    """Return where a network of MODELS comes from: "own", or the repository on GitHub that published it."""
-    return next((series.REPOSITORY for series in SERIES if MODELS[name] in series.NETWORKS), "own")
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -150,7 +136,7 @@ def fold_batch_norm(model: nn.Sequential) -> nn.Sequential:
         position = len(folded) - 1
         while position > 0 and isinstance(folded[position], nn.MaxPool2d):
             position -= 1
-        commutes = position == len(folded) - 1 or layer.weight is None or layer.weight.min() > 0
+        commutes = position == len(folded) - 1 or layer.weight.min() > 0
         if position < 0 or not isinstance(folded[position], nn.Conv2d) or not commutes:
             position = len(folded)
             folded.append(identity(layer.running_mean))

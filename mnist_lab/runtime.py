@@ -1,44 +1,86 @@
 """Where a run happens, and how it is made repeatable."""
 
+import functools
 import os
 import platform
 import subprocess
-import sys
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
 
-ROOT = Path(__file__).resolve().parents[1]  # the checkout: notebooks/, images/, data/ and runs/ live here
+from mnist_lab import LabError
+
+
+def find_root(package: Path, working: Path) -> Path:
+    """Return the checkout, with notebooks/, images/, data/ and runs/: around the ``package``, or above ``working``,
+    the working directory, if the package is installed elsewhere; without one, the working directory itself."""
+    places = [package.parent, working, *working.parents]
+    return next((place for place in places if (place / "notebooks" / "records").is_dir()), working)
+
+
+ROOT = find_root(Path(__file__).resolve().parent, Path.cwd())
 
 RECORDED_PACKAGES = ("torch", "torchvision", "albumentations", "numpy")
 
 
-def pick_device(name: str = "auto") -> torch.device:
-    """Return the device called ``name``: "cpu", "cuda", or "auto" (CUDA where there is one).
+class DeviceUnavailable(LabError):
+    """The device that was asked for is not there."""
 
-    Raises ValueError for another name, and RuntimeError for "cuda" on a machine without CUDA:
-    a run that asked for a GPU never continues silently on the CPU.
+
+@dataclass(frozen=True)
+class Environment:
+    """What a result depends on besides its parameters."""
+
+    device: str  # the processor's or the GPU's name
+    device_type: str  # "cpu" or "cuda"
+    precision: str  # of the forward and backward pass, as in "float32"
+    threads: int  # of the CPU
+    python: str
+    platform: str
+    packages: dict[str, str]  # versions
+    commit: str | None  # of the package, with "+changes" if it differed from the commit
+
+
+def pick_device(name: str = "auto") -> torch.device:
+    """Return the device called ``name``: "cpu", "cuda", or "auto" (CUDA where a GPU computes).
+
+    Raises DeviceUnavailable for "cuda" where no GPU computes: a run that asked for a GPU never continues silently on
+    the CPU.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise ValueError(f'unknown device {name!r}: use "auto", "cpu" or "cuda"')
-    if name == "cuda" and not torch.cuda.is_available():
-        raise RuntimeError(
-            'device "cuda" was asked for, but PyTorch sees no CUDA GPU here: '
+    if name == "cpu":
+        return torch.device("cpu")
+    problem = gpu_problem()
+    if problem is None:
+        return torch.device("cuda")
+    if name == "cuda":
+        raise DeviceUnavailable(
+            f'device "cuda" was asked for, but {problem}: '
             'use device "cpu" or "auto", or check the driver with nvidia-smi'
         )
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    return torch.device("cpu")
 
 
-def pick_precision(device: torch.device) -> torch.dtype | None:
-    """Return the type for mixed precision: bfloat16 where a GPU computes in it (Ampere and later), else None.
+@functools.cache
+def gpu_problem() -> str | None:
+    """Say why no GPU can compute here, None if one can; and print it where there is one that "auto" passes over.
 
-    A T4 has no bfloat16, and float16 would need its losses scaled, for no gain at this size: it stays at float32.
+    Only a computation shows that a GPU is one that this PyTorch was built for.
     """
-    fast = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
-    return torch.bfloat16 if fast else None
+    if not torch.cuda.is_available():
+        if torch.backends.mps.is_available():
+            print("training on the CPU: Apple's GPU is not supported here", flush=True)
+        return "PyTorch sees no CUDA GPU here"
+    try:
+        ones = torch.ones(64, 64, device="cuda")
+        right = (ones @ ones).sum().item() == 64**3
+        problem = None if right else "the GPU computes wrong numbers"
+    except RuntimeError as error:
+        problem = f"the GPU cannot compute ({str(error).splitlines()[0]})"
+    if problem:
+        print(f"no GPU is used: {problem}", flush=True)
+    return problem
 
 
 def make_repeatable(seed: int, threads: int) -> None:
@@ -56,38 +98,18 @@ def make_repeatable(seed: int, threads: int) -> None:
     torch.manual_seed(seed)
 
 
-def environment(device: torch.device) -> dict[str, object]:
-    """Describe what a result depends on besides its parameters: device, threads, versions, commit."""
-    return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
-        "device_type": device.type,
-        "precision": str(pick_precision(device) or torch.float32).removeprefix("torch."),
-        "threads": torch.get_num_threads(),
-        "python": platform.python_version(),
-        "platform": f"{platform.system()} {platform.machine()}",
-        "packages": {name: version(name) for name in RECORDED_PACKAGES},
-        "commit": commit(),
-    }
-
-
-def available_memory() -> float | None:
-    """Return how much memory new processes may take, in GiB; None where the system does not say."""
-    found = stated(Path("/proc/meminfo"), "MemAvailable")
-    return None if found is None else int(found.split()[0]) / 2**20  # "123 kB"
-
-
-def peak_memory() -> float:
-    """Return how much memory this process held at its peak, in GiB.
-
-    Linux counts the memory of the process that started this one into ``getrusage`` (ru_maxrss outlives exec), so
-    there it is read from /proc. Elsewhere ``getrusage`` is all there is.
-    """
-    import resource  # not on Windows, where notebooks run too
-
-    found = stated(Path("/proc/self/status"), "VmHWM")
-    if found is not None:
-        return int(found.split()[0]) / 2**20  # "123 kB"
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+def environment(device: torch.device, precision: torch.dtype = torch.float32) -> Environment:
+    """Describe this machine, its software, and the device that a run uses."""
+    return Environment(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else processor(),
+        device_type=device.type,
+        precision=str(precision).removeprefix("torch."),
+        threads=torch.get_num_threads(),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        packages={name: version(name) for name in RECORDED_PACKAGES},
+        commit=commit(),
+    )
 
 
 def run_folder() -> Path:
@@ -100,6 +122,23 @@ def run_folder() -> Path:
     return folder
 
 
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file in full beside ``path``, and then put it in its place; a power cut leaves the old or the new one.
+
+    Raises OSError, with nothing left behind.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.new")
+    try:
+        with new.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
 def processor() -> str:
     """Name the CPU, as /proc/cpuinfo does where there is one."""
     return stated(Path("/proc/cpuinfo"), "model name") or platform.processor() or platform.machine()
@@ -108,7 +147,7 @@ def processor() -> str:
 def stated(path: Path, name: str) -> str | None:
     """Return what follows the first ``name`` and a colon in a file of Linux's /proc; None if it is not there."""
     if path.is_file():
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             key, _, value = line.partition(":")
             if key.strip() == name:
                 return value.strip()
@@ -122,14 +161,18 @@ def commit() -> str | None:
     Notebooks do not count: publishing rewrites their outputs, and what they decide is in the record itself.
     """
     try:
-        head = git("rev-parse", "HEAD")
+        head, top = git("rev-parse", "HEAD", "--show-toplevel").splitlines()
         changed = git("status", "--porcelain", "--", "mnist_lab")
     except (OSError, subprocess.CalledProcessError):
+        head = top = changed = ""
+    if not top or Path(top).resolve() != ROOT:  # a repository around this one knows nothing of it
         return os.environ.get("MNIST_LAB_COMMIT")
     return head + ("+changes" if changed else "")
 
 
 def git(*arguments: str) -> str:
-    """Run git in the checkout and return what it printed."""
-    done = subprocess.run(["git", *arguments], cwd=ROOT, capture_output=True, text=True, check=True)
+    """Run git in the checkout, whatever repository the environment names, and return what it printed."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    command = ["git", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, encoding="utf-8", check=True)
     return done.stdout.strip()

@@ -1,13 +1,9 @@
-"""The loops: one update, one epoch of training, evaluation, and a run of epochs.
-
-A model may be one network or a stack of N that train side by side (see :mod:`mnist_lab.stack`): then images are
-(B, N, 28, 28), labels (B, N) and logits (B, N, classes), and every quantity that follows has one value per network.
-"""
+"""The loops: one epoch of training, evaluation, and a run of epochs; and the moving average of the weights."""
 
 import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -17,10 +13,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
-Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 1, 28, 28) and labels (B,); has a length
+from mnist_lab import LabError
+
+Batches = Iterable[tuple[Tensor, Tensor]]  # images (B, 1, 28, 28) and labels (B,)
+LossFunction = Callable[[Tensor, Tensor], Tensor]  # logits (B, classes) and labels (B,) -> mean over the batch, ()
 
 
-class Diverged(RuntimeError):
+class Diverged(LabError):
     """The loss stopped being a finite number."""
 
 
@@ -28,7 +27,7 @@ class Diverged(RuntimeError):
 class Metrics:
     """Averages over images, never over batches."""
 
-    loss: float  # cross-entropy, nats
+    loss: float  # nats
     accuracy: float  # correct / seen, in [0, 1]
 
 
@@ -43,18 +42,38 @@ class Epoch:
     seconds: float  # training alone, without evaluation
 
 
-class WeightAverage:
-    """A copy of a model whose weights and norm statistics follow it as a moving average.
+class Tally:
+    """Sums over images, kept on the device so that no batch waits for the one before it."""
 
-    Of itself the average keeps nothing at the first update, ``n / (9 + n)`` after n, and at most ``decay``: so it
-    forgets the random start at once and then spans about 1 / (1 - decay) updates (Polyak and Juditsky, 1992). It
-    counts on the device and never waits for it, as PyTorch's own ``AveragedModel`` does at every update.
+    def __init__(self):
+        self.losses: list[Tensor] = []  # of each batch, its mean
+        self.correct: list[Tensor] = []  # of each batch, how many images were read right
+        self.sizes: list[int] = []
+
+    def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        self.losses.append(loss.detach())
+        self.correct.append((logits.detach().argmax(1) == labels).sum())
+        self.sizes.append(len(labels))
+
+    def metrics(self) -> Metrics:
+        """Return the averages; this waits for the device."""
+        seen = sum(self.sizes)
+        losses, correct = torch.stack(self.losses).double().cpu(), torch.stack(self.correct).cpu()
+        return Metrics(float((losses * torch.tensor(self.sizes)).sum()) / seen, int(correct.sum()) / seen)
+
+
+class WeightAverage:
+    """An exponential moving average (EMA) of a model's weights and norm statistics, as a model of its own.
+
+    After n updates the average keeps n / (9 + n) of itself, and at most ``decay``. So it forgets the random start at
+    once, and then spans about 1 / (1 - decay) updates. The ramp is that of TensorFlow's ExponentialMovingAverage. The
+    average counts on the device and never waits for it, as PyTorch's ``AveragedModel`` does at every update.
     """
 
     def __init__(self, model: nn.Module, decay: float):
         self.model = copy.deepcopy(model).requires_grad_(False)
         self.decay = decay
-        self.averages, self.values = floats(self.model), floats(model)
+        self.averages, self.values = float_state(self.model), float_state(model)
         self.updates = torch.zeros((), device=self.values[0].device)
 
     @torch.no_grad()
@@ -67,138 +86,91 @@ class WeightAverage:
         torch._foreach_add_(self.averages, steps)
 
 
-def floats(model: nn.Module) -> list[Tensor]:
+def float_state(model: nn.Module) -> list[Tensor]:
     """Return the parameters of ``model`` and the statistics of its norms, sharing their memory."""
     return [tensor for tensor in model.state_dict().values() if tensor.is_floating_point()]
 
 
-class Tally:
-    """Sums over images, kept on the device so that no batch waits for the one before it."""
-
-    def __init__(self):
-        self.losses: list[Tensor] = []  # batch means, () or (N,)
-        self.correct: list[Tensor] = []  # images read right, () or (N,)
-        self.sizes: list[int] = []
-
-    def add(self, losses: Tensor, correct: Tensor, size: int) -> None:
-        self.losses.append(losses)
-        self.correct.append(correct)
-        self.sizes.append(size)
-
-    def means(self) -> list[Metrics]:
-        """Return the metrics of each network."""
-        sizes, seen = torch.tensor(self.sizes), sum(self.sizes)
-        losses = torch.stack(self.losses).double().cpu().view(len(sizes), -1)  # (batches, N)
-        correct = torch.stack(self.correct).cpu().view(len(sizes), -1)
-        sums = (losses * sizes[:, None]).sum(0), correct.sum(0)
-        return [Metrics(loss.item() / seen, int(right) / seen) for loss, right in zip(*sums, strict=True)]
-
-
-def measure(logits: Tensor, labels: Tensor, smoothing: float = 0.0) -> tuple[Tensor, Tensor]:
-    """Return the mean cross-entropy and the number of images read right, of each network: () or (N,).
-
-    ``smoothing`` is the share of each label that counts as spread over all digits.
-    """
-    flat = logits.flatten(0, -2), labels.flatten()
-    losses = F.cross_entropy(*flat, reduction="none", label_smoothing=smoothing).view(labels.shape)
-    return losses.mean(0), (logits.detach().argmax(-1) == labels).sum(0)
-
-
-class Update:
-    """One update of the weights by one batch; returns its losses and images read right, as :func:`measure` does.
-
-    ``precision``, if given, is the type that the forward and backward pass compute in where that is safe;
-    ``smoothing`` is the share of each label that is spread over all digits.
-    """
-
-    def __init__(
-        self,
-        model: nn.Module,
-        optimizer: Optimizer,
-        average: WeightAverage | None = None,
-        precision: torch.dtype | None = None,
-        smoothing: float = 0.0,
-    ):
-        self.model, self.optimizer, self.average = model, optimizer, average
-        self.precision, self.smoothing = precision, smoothing
-
-    def __call__(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.autocast(images.device.type, self.precision, enabled=self.precision is not None):
-            logits = self.model(images)
-        losses, correct = measure(logits.float(), labels, self.smoothing)
-        self.optimizer.zero_grad()
-        losses.sum().backward()  # networks of a stack share no weight: each gets its own gradient
-        self.optimizer.step()
-        if self.average is not None:
-            self.average.update()
-        return losses.detach(), correct
-
-
-def train_one_epoch(update: Update, batches: Batches, scheduler: LRScheduler | None = None) -> list[Metrics]:
-    """Update a model once per batch, then its learning rate; return the metrics of each of its networks."""
-    update.model.train()
+def train_one_epoch(
+    model: nn.Module,
+    batches: Batches,
+    optimizer: Optimizer,
+    scheduler: LRScheduler | None = None,
+    average: WeightAverage | None = None,
+    loss_function: LossFunction = F.cross_entropy,
+) -> Metrics:
+    """Update ``model`` once for each batch; the learning rate and the average follow every update."""
+    model.train()
     tally = Tally()
     for images, labels in tqdm(batches, desc="train", unit="batch", leave=False):
-        tally.add(*update(images, labels), len(labels))
+        logits = model(images)
+        loss = loss_function(logits, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
         if scheduler is not None:
             scheduler.step()
-    return tally.means()
+        if average is not None:
+            average.update()
+        tally.add(loss, logits, labels)
+    return tally.metrics()
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, batches: Batches) -> Metrics:
-    """Score one network on every image of ``batches``, in evaluation mode."""
-    network.eval()
+def evaluate(model: nn.Module, batches: Batches) -> Metrics:
+    """Score ``model`` on every image of ``batches``, in evaluation mode, by its cross-entropy and accuracy."""
+    model.eval()
     tally = Tally()
     for images, labels in batches:
-        tally.add(*measure(network(images), labels), len(labels))
-    return tally.means()[0]
+        logits = model(images)
+        tally.add(F.cross_entropy(logits, labels), logits, labels)
+    return tally.metrics()
 
 
 @torch.no_grad()
-def predict(network: nn.Module, batches: Batches) -> Tensor:
-    """Return the probabilities (images, classes) that one network gives to every image of ``batches``, on the CPU."""
-    network.eval()
-    return torch.cat([network(images).softmax(1) for images, _ in batches]).cpu()
+def predict(model: nn.Module, batches: Batches) -> Tensor:
+    """Return the probabilities (images, classes) that ``model`` gives to every image of ``batches``, on the CPU."""
+    model.eval()
+    return torch.cat([model(images).softmax(1) for images, _ in batches]).cpu()
 
 
 def fit(
-    update: Update,
+    model: nn.Module,
     train: Batches,
     test: Batches,
-    networks: Sequence[nn.Module],
+    optimizer: Optimizer,
     scheduler: LRScheduler | None = None,
+    average: WeightAverage | None = None,
+    loss_function: LossFunction = F.cross_entropy,
     *,
     epochs: int,
-    on_epoch: Callable[[Epoch], None],
-    before_scoring: Callable[[nn.Module], None] | None = None,
-) -> list[list[Epoch] | Diverged]:
-    """Train for exactly ``epochs`` epochs and score ``networks`` after each: those of the model, or their averages.
+    before_scoring: Callable[[nn.Module], None] = lambda scored: None,
+    on_epoch: Callable[[Epoch], None] = print,
+) -> list[Epoch]:
+    """Train for exactly ``epochs`` epochs, and score the model, or its average, after each.
 
-    The last epoch is the result: nothing is selected. ``before_scoring``, if given, prepares each network for it, in
-    time that does not count as training. Returns the history of each network, or how it diverged;
-    a network of a stack that did so does not disturb the others.
+    The last epoch is the result: nothing is selected. ``before_scoring`` may prepare what is scored; its time does
+    not count as training. Raises Diverged as soon as an epoch ends whose loss is not finite.
     """
-    outcomes: list[list[Epoch] | Diverged] = [[] for _ in networks]
+    scored = model if average is None else average.model
+    history: list[Epoch] = []
     for number in range(1, epochs + 1):
-        learning_rate = float(update.optimizer.param_groups[0]["lr"])
+        learning_rate = float(optimizer.param_groups[0]["lr"])
         start = time.perf_counter()
-        trained = train_one_epoch(update, train, scheduler)  # ends by reading its metrics: the device is done
-        seconds = time.perf_counter() - start
-        for i, network in enumerate(networks):
-            if isinstance(outcomes[i], Diverged):
-                continue
-            if before_scoring is not None:
-                before_scoring(network)
-            tested = evaluate(network, test)
-            if math.isfinite(trained[i].loss) and math.isfinite(tested.loss):
-                outcomes[i].append(Epoch(number, learning_rate, trained[i], tested, seconds))
-                on_epoch(outcomes[i][-1])
-            else:
-                outcomes[i] = Diverged(
-                    f"epoch {number}: the loss is {trained[i].loss} in training and {tested.loss} on the scored "
-                    "images: lower the learning rate"
-                )
-        if all(isinstance(outcome, Diverged) for outcome in outcomes):
-            break
-    return outcomes
+        trained = train_one_epoch(model, train, optimizer, scheduler, average, loss_function)
+        seconds = time.perf_counter() - start  # complete: reading the metrics has waited for the device
+        before_scoring(scored)
+        tested = evaluate(scored, test)
+        check_finite(number, trained, tested)
+        history.append(Epoch(number, learning_rate, trained, tested, seconds))
+        on_epoch(history[-1])
+    return history
+
+
+def check_finite(number: int, trained: Metrics, tested: Metrics) -> None:
+    """Raise Diverged unless both losses of epoch ``number`` are finite."""
+    if not (math.isfinite(trained.loss) and math.isfinite(tested.loss)):
+        raise Diverged(
+            f"epoch {number}: the loss is {trained.loss} in training and {tested.loss} on the scored images: "
+            "lower the learning rate"
+        )

@@ -1,82 +1,115 @@
-"""The shape of the package: modules in layers, each importing only from those above it."""
+"""The shape of the package: a small core, and rooms that import in one direction."""
 
 import ast
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 import mnist_lab
+from mnist_lab.cli import ROOMS
 from mnist_lab.runtime import ROOT
 
 PACKAGE = Path(mnist_lab.__file__).parent
-LAYERS = (
-    "atomic",
-    "runtime", "data", "batches", "augment", "published.distortions", "per_image",
-    "published.series_a", "published.series_b", "published.series_c", "published.series_d", "published.series_e",
-    "models", "stack", "receptive_field", "input_gradient", "summary", "training", "cuda_graph",
-    "published.recipes", "published.claims", "recipe",
-    "search.networks", "search.distortions", "search.muon", "search.candidates", "experiment",
-    "records", "uncertainty", "results", "gpu_comparison", "tables",
-    "published.tables", "published.repairs", "search.tables",
-    "benchmark", "plots", "study_plots", "published.plots", "search.plots", "readme",
-    "runner", "study", "field_sheet", "workbook", "executed", "publish",
-    "sweep", "published.reproduction", "search.screening",
-    "cloud.errors", "cloud.settings", "cloud.bundle", "cloud.script", "cloud.policy", "cloud.account", "cloud.instance",
-    "cloud.runs", "cloud.deployment", "cloud.gpu", "cloud.gpu_results", "cloud.doctor", "cloud.session", "cloud.verbs",
-    "cloud.cleanup", "cloud.preview", "cloud.commands", "cloud.flow",
-    "commands", "cli",
-)  # fmt: skip
+CORE = ("runtime", "data", "batches", "augment", "models", "training", "recipe", "experiment")
+LIGHT = {"options", ""}  # of the command line; "" is the package itself, which holds LabError
+
+# What the modules of a place may import, besides those of the same place.
+ALLOWED = {
+    "core": set(),
+    "fields": {"core"},
+    "use": {"core"},
+    "speed": {"core"},
+    "evidence": {"core", "fields"},
+    "studies": {"core", "fields", "evidence", "speed"},
+    "publishing": {"core", "fields", "evidence"},
+    "cloud": {"core", "evidence", "publishing"},
+}
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.stem not in ("cli", "options"))
 
 
-def file_of(module: str) -> Path:
-    """Return where a module is."""
-    return PACKAGE / f"{module.replace('.', '/')}.py"
+def place_of(module: str) -> str:
+    """Return the room of a module named from the package down, as in "fields.trace", or "core"."""
+    first = module.partition(".")[0]
+    return "core" if first in CORE else first
 
 
-def siblings(path: Path) -> set[str]:
-    """Return the modules of the package that ``path`` imports, also inside functions."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        assert not getattr(node, "level", 0), "imports name their module in full"
+def name_of(path: Path) -> str:
+    """Return the name of the module in ``path``, from the package down."""
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def imported(source: str) -> set[str]:
+    """Return the modules of the package that ``source`` imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom):
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+            assert not node.level, "imports name their module in full"
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {name if (PACKAGE.parent / (name.replace(".", "/") + ".py")).is_file() else node.module
+                      for name in inside}  # fmt: skip
         elif isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-    found = {name.removeprefix("mnist_lab.") for name in names if name.startswith("mnist_lab.")}
-    return {name for name in found if file_of(name).is_file()}
-
-
-def test_every_module_has_its_place():
-    modules = [path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py") if path.stem != "__init__"]
-    assert sorted(LAYERS) == sorted(".".join(module.parts) for module in modules)
+            found |= {alias.name for alias in node.names}
+    return {name.removeprefix("mnist_lab").removeprefix(".") for name in found if name.split(".")[0] == "mnist_lab"}
 
 
 def test_imports_are_seen():
-    assert siblings(PACKAGE / "cloud" / "gpu.py") == {"runtime"}
-    assert {"commands", "runner", "cloud.commands", "cloud.errors"} <= siblings(PACKAGE / "cli.py")
+    source = (
+        "from mnist_lab import data\ndef f():\n    from mnist_lab.fields.trace import trace\n    import mnist_lab.cli"
+    )
+    assert imported(source) == {"data", "fields.trace", "cli"}
 
 
-@pytest.mark.parametrize("module", LAYERS)
-def test_imports_point_one_way(module):
-    assert siblings(file_of(module)) <= set(LAYERS[: LAYERS.index(module)])
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_go_in_one_direction(path):
+    here = place_of(name_of(path)) if name_of(path) else "core"
+    places = {place_of(module) for module in imported(path.read_text("utf-8")) if module not in LIGHT}
+    assert places <= ALLOWED[here] | {here}
 
 
-@pytest.mark.parametrize("module", LAYERS)
-def test_a_module_is_short_has_a_docstring_and_a_test(module):
-    text = file_of(module).read_text()
-    assert len(text.splitlines()) <= 250
-    assert ast.get_docstring(ast.parse(text))
-    assert (ROOT / "tests" / f"test_{module.replace('.', '_')}.py").is_file()
+def test_the_search_and_the_published_series_do_not_know_each_other():
+    for room, other in (("search", "others"), ("others", "search")):
+        for path in (PACKAGE / "studies" / room).glob("*.py"):
+            assert not [name for name in imported(path.read_text("utf-8")) if name.startswith(f"studies.{other}")]
 
 
-@pytest.mark.parametrize("module", LAYERS)
-def test_public_names_have_docstrings(module):
-    nodes = ast.parse(file_of(module).read_text()).body
-    public = [node for node in nodes if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"]
+def test_every_room_adds_its_commands():
+    assert set(ROOMS) == {path.parent.name for path in PACKAGE.glob("*/commands.py")}
+
+
+def loaded_by(statement: str) -> list[Path]:
+    """Return the files of the package, but for empty ``__init__`` files, that a new interpreter loads for it."""
+    code = (
+        f"{statement}\nimport sys, json\nprint(json.dumps([m.__file__ for n, m in sys.modules.items() "
+        "if n.startswith('mnist_lab') and getattr(m, '__file__', None)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return [path for path in map(Path, json.loads(done.stdout.splitlines()[-1])) if path.stem != "__init__"]
+
+
+def test_the_core_is_small():
+    files = loaded_by("from mnist_lab import experiment")
+    assert {path.stem for path in files} == set(CORE)
+    assert sum(len(path.read_text("utf-8").splitlines()) for path in files) <= 1300
+
+
+def test_a_step_notebook_needs_few_modules():
+    notebook = json.loads((ROOT / "notebooks" / "03_augmentation_onecycle.ipynb").read_text("utf-8"))
+    code = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "code")
+    lines = [line for line in code.splitlines() if not line.startswith("%")]
+    tree = ast.parse("\n".join(lines))
+    imports = "\n".join(ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)))
+    files = loaded_by(imports)
+    assert len(files) <= 16
+    assert {place_of(name_of(path)) for path in files} <= {"core", "fields", "evidence", "use"}
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__init__"], ids=name_of)
+def test_modules_and_public_names_have_docstrings(path):
+    tree = ast.parse(path.read_text("utf-8"))
+    public = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name[0] != "_"]
+    assert ast.get_docstring(tree)
     assert [node.name for node in public if not ast.get_docstring(node)] == []
-
-
-def test_the_readme_maps_every_module_in_the_order_of_the_layers():
-    text = (ROOT / "README.md").read_text()
-    places = [text.index(f"[`{module}`](mnist_lab/{module.replace('.', '/')}.py)") for module in LAYERS]
-    assert places == sorted(places)

@@ -1,10 +1,21 @@
+import argparse
+import json
 import signal
 import subprocess
 import sys
 
 import pytest
 
-from mnist_lab import cli, commands, runner
+from mnist_lab import LabError, __version__, cli
+from mnist_lab.data import DataNotFound
+from mnist_lab.options import Interrupted
+
+
+def ends(command):
+    """Return a parser whose only command is ``command``, called "end"."""
+    parser = argparse.ArgumentParser()
+    parser.add_subparsers().add_parser("end").set_defaults(command=command)
+    return parser
 
 
 @pytest.mark.parametrize(
@@ -30,19 +41,32 @@ def test_wrong_usage_is_exit_code_2(capsys, arguments):
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        *((kind("what to do"), 1, "error: what to do") for kind in cli.EXPECTED),
+        (LabError("what to do"), 1, "error: what to do"),
+        (DataNotFound("where to look"), 1, "error: where to look"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
-        (runner.Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM"),
-        (runner.Interrupted(signal.SIGHUP), 129, "stopped by SIGHUP"),
+        (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM"),
     ],
 )
-def test_how_a_command_ends_is_told_in_a_line(monkeypatch, capsys, error, code, said):
+def test_how_a_command_ends_is_said_in_a_line(capsys, error, code, said):
     def end(options):
         raise error
 
-    monkeypatch.setattr(commands, "print_models", end)
-    assert cli.main(["models"]) == code
+    assert cli.main(["end"], ends(end)) == code
     assert said in capsys.readouterr().err
+
+
+def test_a_mistake_of_ours_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["end"], ends(lambda options: 1 / 0))
+
+
+def test_a_signal_ends_a_command_as_an_exception():
+    def end(options):
+        signal.raise_signal(signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["end"], ends(end)) == 143
+    assert signal.getsignal(signal.SIGTERM) == before
 
 
 def test_a_reader_who_stops_reading_sees_no_traceback():
@@ -54,18 +78,35 @@ def test_a_reader_who_stops_reading_sees_no_traceback():
     assert writer.returncode == 141
 
 
-def test_a_mistake_of_ours_is_not_hidden(monkeypatch):
-    def end(options):
-        raise ZeroDivisionError
+def test_help_and_version_load_no_heavy_library():
+    code = (
+        "import sys; from mnist_lab.cli import parser; parser().format_help(); "
+        "print(sorted({'torch', 'numpy', 'pydantic', 'matplotlib', 'boto3', 'papermill'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
-    monkeypatch.setattr(commands, "print_models", end)
-    with pytest.raises(ZeroDivisionError):
-        cli.main(["models"])
+
+def test_the_version_is_told(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"mnist-lab {__version__}\n"
 
 
 def test_every_command_is_explained(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     said = capsys.readouterr().out
-    for verb in ("run", "study", "reproduce", "search", "bench", "results", "models", "readme", "workbook"):
+    for verb in ("run", "pages", "study", "reproduce", "search", "bench", "results", "models", "workbook", "sagemaker"):
         assert f"\n    {verb}" in said
+
+
+def test_every_network_is_listed_with_its_origin(capsys):
+    assert cli.main(["models"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert cli.main(["models", "--json"]) == 0
+    found = {model["name"]: model for model in json.loads(capsys.readouterr().out)}
+    assert len(found) == len(lines) - 1
+    assert (found["CompactNet"]["trainable"], found["CompactNet"]["origin"]) == (7306, "own")
+    assert (found["E3"]["trainable"], found["E3"]["origin"]) == (7236, "dhairyag/multi_models_MNIST")

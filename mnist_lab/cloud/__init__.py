@@ -1,5 +1,5 @@
-"""Step 3 on a GPU: a SageMaker notebook instance that starts, runs it headless, brings it home and stops itself.
+"""Step 3 on a GPU: a SageMaker notebook instance runs it headless and stops itself; the results come back here.
 
-Only the command line uses this, and nothing on the instance needs boto3 or the SageMaker SDK: both are imported where
+Only ``mnist-lab sagemaker`` uses this. The instance needs neither boto3 nor the SageMaker SDK: both are imported where
 they are used.
 """

@@ -1,4 +1,4 @@
-"""The one door to AWS: who we are there, the role, the bucket, and every call."""
+"""The AWS account: who is calling, the role, the bucket. Every call to AWS goes through here."""
 
 import base64
 import contextlib
@@ -6,29 +6,26 @@ import hashlib
 import sys
 from collections.abc import Iterator
 
-from mnist_lab.cloud.errors import CloudError, Denied, NotThere, explain
+from mnist_lab.cloud.errors import CloudError, Denied, NotThere, OutOfRange, explained
 from mnist_lab.cloud.settings import OWN, CloudSettings
 
 READS = ("get_", "describe_", "head_", "list_")
-SDK_MISSING = "the SageMaker SDK 3 is not installed (pip install 'sagemaker>=3.18,<4'): install it, or give {option}"
+TAGS = [{"Key": "project", "Value": OWN}]  # mark what was made here
 
 
 class Account:
-    """An AWS account through ``settings``. With ``dry_run``, calls that would change something are only printed.
+    """An AWS account as ``settings`` describe it. In a dry run, calls that would change something are only printed.
 
-    Every call goes through :meth:`call`, and every error comes out of it as a CloudError.
+    Every error of AWS comes out of it as a CloudError.
     """
 
     def __init__(self, settings: CloudSettings, dry_run: bool = False):
         import boto3
-        from botocore.exceptions import BotoCoreError
 
         self.settings, self.dry_run = settings, dry_run
         self._clients: dict[str, object] = {}
-        try:
+        with explained("reading the AWS configuration"):
             self.session = boto3.Session(profile_name=settings.profile or None, region_name=settings.region or None)
-        except BotoCoreError as error:
-            raise explain(error, "reading the AWS configuration") from error
         if not self.session.region_name:
             raise CloudError("no AWS region is set: give --region, as in --region us-east-1")
         self.region = self.session.region_name
@@ -38,19 +35,21 @@ class Account:
 
         Raises NotThere if what is named does not exist, Denied if it is not allowed, CloudError for all else.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
+        reads = operation.startswith(READS)
         if self.dry_run:
             shown = {name: shorten(value) for name, value in arguments.items()}
-            reads = operation.startswith(READS)
             print(f"{'calls' if reads else 'would call'} {service}.{operation} {shown}", file=sys.stderr)
             if not reads:
                 return {}
-        try:
+        subject = arguments.get("Key") or arguments.get("Bucket") or arguments.get("NotebookInstanceName") or ""
+        with explained(f"{service} {operation.replace('_', ' ')} {subject}".strip()):
             return getattr(self.client(service), operation)(**arguments)
-        except (BotoCoreError, ClientError) as error:
-            subject = arguments.get("Key") or arguments.get("Bucket") or arguments.get("NotebookInstanceName") or ""
-            raise explain(error, f"{service} {operation.replace('_', ' ')} {subject}".strip()) from error
+
+    def pages(self, service: str, operation: str, key: str, **arguments) -> Iterator[dict]:
+        """Yield the entries called ``key`` of all pages of a listing. Raises like :meth:`call`."""
+        with explained(f"{service} {operation.replace('_', ' ')}"):
+            for page in self.client(service).get_paginator(operation).paginate(**arguments):
+                yield from page.get(key, [])
 
     def client(self, service: str):
         """Return boto3's client, made once."""
@@ -71,10 +70,10 @@ class Account:
         return self.call("sts", "get_caller_identity")["Account"]
 
     def role(self) -> str:
-        """Return the execution role's ARN: the one that was named, else the caller's own. Raises CloudError."""
+        """Return the ARN of the execution role: the one that was named, else the caller's own. Raises CloudError."""
         wanted = self.settings.role
         if not wanted:
-            return self._sdk(lambda session, sdk: sdk.get_execution_role(session), "--role")
+            return self.own_role()
         name = wanted.rpartition("/")[2]
         try:
             found = self.call("iam", "get_role", RoleName=name)["Role"]
@@ -83,14 +82,14 @@ class Account:
                 f"there is no role {name} in this account: make one with the policies that mnist-lab sagemaker policy "
                 "trust and policy execution print, or name another with --role"
             ) from None
-        except Denied:  # one may be allowed to pass a role and not to look at it
+        except Denied:  # callers who may pass a role need not be allowed to read it
             if wanted.startswith("arn:"):
                 return wanted
             caller = self.call("sts", "get_caller_identity")
             return f"arn:{caller['Arn'].split(':')[1]}:iam::{caller['Account']}:role/{wanted}"
         if "sagemaker.amazonaws.com" not in str(found.get("AssumeRolePolicyDocument", "")):
             raise CloudError(
-                f"SageMaker may not take on the role {name}: give it the trust policy that "
+                f"SageMaker is not allowed to assume the role {name}: give it the trust policy that "
                 "mnist-lab sagemaker policy trust prints"
             )
         return found["Arn"]
@@ -100,37 +99,34 @@ class Account:
         return self.settings.bucket or default_bucket(self.region, self.number())
 
     def has_bucket(self, name: str) -> bool:
-        """Return whether the bucket is there. Raises CloudError if it is not ours."""
+        """Return whether the bucket exists. Raises CloudError if it belongs to another account."""
         try:
             self.call("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=self.number())
         except NotThere:
             return False
         except Denied:
             raise CloudError(
-                f"the bucket {name} belongs to another account, or you may not see it: choose another with --bucket"
+                f"the bucket {name} belongs to another account, or you are not allowed to see it: choose another with "
+                "--bucket"
             ) from None
         return True
 
     def make_bucket(self) -> str:
-        """Return the bucket's name, and make the bucket if it is not there. Raises CloudError if it is not ours."""
-        if not self.settings.bucket:
-            if self.dry_run:
-                return self.bucket_name()
-            return self._sdk(lambda session, sdk: session.default_bucket(), "--bucket")
-        name = self.settings.bucket
+        """Make the bucket unless it exists, and return its name. Raises CloudError if it is another account's."""
+        name = self.bucket_name()
         if not self.has_bucket(name):
-            place = {} if self.region == "us-east-1" else {"LocationConstraint": self.region}
-            self.call("s3", "create_bucket", Bucket=name, **({"CreateBucketConfiguration": place} if place else {}))
+            place = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
+            self.call("s3", "create_bucket", Bucket=name, **({} if self.region == "us-east-1" else place))
             everything = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
             block = dict.fromkeys(everything, True)
             self.call("s3", "put_public_access_block", Bucket=name, PublicAccessBlockConfiguration=block)
-            self.call("s3", "put_bucket_tagging", Bucket=name, Tagging={"TagSet": tags()})
+            self.call("s3", "put_bucket_tagging", Bucket=name, Tagging={"TagSet": TAGS})
         return name
 
     def remove_bucket(self, name: str) -> bool:
-        """Delete the bucket if :meth:`make_bucket` made it and nothing is left in it; return whether it did."""
+        """Delete the bucket if :meth:`make_bucket` made it and it is empty; return whether it was deleted."""
         try:
-            ours = self.call("s3", "get_bucket_tagging", Bucket=name)["TagSet"] == tags()
+            ours = self.call("s3", "get_bucket_tagging", Bucket=name)["TagSet"] == TAGS
         except (NotThere, Denied):
             return False
         if not ours or self.call("s3", "list_objects_v2", Bucket=name, MaxKeys=1).get("KeyCount"):
@@ -139,20 +135,12 @@ class Account:
         return True
 
     def objects(self, bucket: str, prefix: str) -> Iterator[dict]:
-        """Yield Key, Size and so on of everything below ``prefix``; nothing if there is no such bucket."""
-        more = {}
-        while True:
-            try:
-                page = self.call("s3", "list_objects_v2", Bucket=bucket, Prefix=prefix, **more)
-            except NotThere:
-                return
-            yield from page.get("Contents", [])
-            if not page.get("IsTruncated"):
-                return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+        """Yield Key, Size and so on of every object below ``prefix``; nothing if the bucket does not exist."""
+        with contextlib.suppress(NotThere):
+            yield from self.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
 
     def upload(self, bucket: str, key: str, content: bytes) -> bool:
-        """Put ``content`` there, unless S3 knows that it is; return whether it was put. S3 checks every byte."""
+        """Upload ``content`` unless S3 already has it; return whether it was uploaded. S3 checks every byte."""
         checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
         with contextlib.suppress(NotThere, Denied):
             there = self.call("s3", "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
@@ -163,39 +151,31 @@ class Account:
         return True
 
     def read(self, bucket: str, key: str, start: int = 0) -> bytes | None:
-        """Return an object's bytes from ``start`` on; None if it is not there (or hidden: S3 may say 403 for that)."""
+        """Return an object's bytes from ``start`` on; None if it does not exist (S3 may answer 403 for that)."""
         try:
             answer = self.call("s3", "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-")
-            return answer["Body"].read()
         except (NotThere, Denied):
             return None
-        except CloudError as error:
-            if str(error).endswith(("(InvalidRange)", "(416)")):  # nothing new
-                return b""
-            raise
+        except OutOfRange:  # nothing new
+            return b""
+        return answer["Body"].read()
 
-    def _sdk(self, question, option: str) -> str:
-        """Ask the SageMaker SDK, which takes seconds to import; CloudError if it cannot answer."""
+    def own_role(self) -> str:
+        """Ask the SageMaker SDK, which takes seconds to import, which role the caller is. Raises CloudError."""
         try:
-            from sagemaker.core.helper import session_helper as sdk
+            from sagemaker.core.helper.session_helper import Session, get_execution_role
         except ImportError as error:
-            raise CloudError(SDK_MISSING.format(option=option)) from error
-        from botocore.exceptions import BotoCoreError, ClientError
-
+            raise CloudError(
+                "the SageMaker SDK 3 is not installed: pip install 'sagemaker>=3.18,<4', or give --role"
+            ) from error
         try:
-            return question(sdk.Session(boto_session=self.session), sdk)
+            with explained("asking for the caller's role"):
+                return get_execution_role(Session(boto_session=self.session))
         except ValueError as error:
             raise CloudError(
-                f"you are not signed in as a role that an instance could take on ({error}): name one with --role; "
+                f"you are not signed in as a role that an instance could assume ({error}): name one with --role; "
                 "mnist-lab sagemaker policy trust and policy execution print what it needs"
             ) from error
-        except (BotoCoreError, ClientError) as error:
-            raise explain(error, f"asking for SageMaker's default {option.strip('-')}") from error
-
-
-def tags() -> list[dict]:
-    """Return what marks things as made here."""
-    return [{"Key": "project", "Value": OWN}]
 
 
 def shorten(value: object) -> object:

@@ -1,4 +1,4 @@
-"""What step 3 needs, as archives that are the same bytes whenever they hold the same files."""
+"""What step 3 needs, packed into archives that are the same bytes whenever they hold the same files."""
 
 import gzip
 import hashlib
@@ -10,78 +10,72 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_lab.cloud.errors import CloudError
-from mnist_lab.data import MNIST_SHA256, DataCorrupt, missing_files, raw_folder, verify_files
+from mnist_lab.data import DataNotFound, explain_missing, find_files, read_verified
 from mnist_lab.runtime import ROOT
 
 STEP = 3
-LARGEST = 20_000_000  # bytes; a bundle is some 100 kB
+LARGEST = 20_000_000  # bytes; a bundle has about 200 kB
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A .tar.gz and what it is called by."""
+    """A .tar.gz and its SHA-256."""
 
     content: bytes
     sha256: str
 
     @property
     def id(self) -> str:
+        """Return the short form that names bundles and runs."""
         return self.sha256[:12]
 
 
-def make_bundle(root: Path = ROOT) -> Archive:
-    """Pack the package, step 3's notebook without outputs, and the records that it compares itself with.
+def make_bundle(root: Path = ROOT, largest: int = LARGEST) -> Archive:
+    """Pack the package, the notebook of step 3 without outputs, and the CPU records that it compares itself with.
 
-    The order, times and owners of files do not count, so neither does where or when it is packed; nor do README and
-    outputs, so that publishing a result asks for no new run. Raises CloudError if ``root`` is no checkout.
+    Times and owners of files do not count, nor do README, outputs and GPU records: publishing a result does not ask
+    for a new run. Raises CloudError if ``root`` is not a checkout, or has grown beyond ``largest`` bytes.
     """
     notebooks = sorted((root / "notebooks").glob(f"{STEP:02d}_*.ipynb"))
     package = [path for path in (root / "mnist_lab").rglob("*") if path.suffix in {".py", ".sh", ".txt"}]
     if len(notebooks) != 1 or not package:
-        raise CloudError(f"{root} is no checkout of mnist_lab with one notebook of step {STEP}: nothing to upload")
-    rest = [root / name for name in ("LICENSE", "pyproject.toml")]
-    records = [*(root / "notebooks" / "records").glob("*.json")]
+        raise CloudError(f"{root} is not a checkout of mnist_lab with one notebook of step {STEP}: nothing to upload")
+    records = [path for path in root.glob("notebooks/records/steps/*.jsonl") if not path.stem.endswith("-cuda")]
     files = {}
-    for path in [*package, *records, *rest]:
+    for path in [*package, *records, root / "LICENSE", root / "pyproject.toml"]:
         if path.is_file() and "__pycache__" not in path.parts:
             files[path.relative_to(root).as_posix()] = path.read_bytes()
     files[notebooks[0].relative_to(root).as_posix()] = without_outputs(notebooks[0])
     archive = pack(files)
-    if len(archive.content) > LARGEST:
-        raise CloudError(
-            f"the bundle of {root} has {len(archive.content):,} bytes: what lies in its notebooks/records?"
-        )
+    if len(archive.content) > largest:
+        raise CloudError(f"the bundle of {root} has {len(archive.content):,} bytes, more than the {largest:,} allowed")
     return archive
 
 
 def without_outputs(path: Path) -> bytes:
-    """Return a notebook's bytes with its outputs removed, so that publishing results does not make new code of it."""
+    """Return a notebook's bytes without its outputs, so that new results do not look like new code."""
     try:
-        notebook = json.loads(path.read_text())
+        notebook = json.loads(path.read_text(encoding="utf-8"))
         for cell in notebook["cells"]:
             if cell["cell_type"] == "code":
                 cell["outputs"], cell["execution_count"] = [], None
         notebook["metadata"].pop("mnist_lab", None)
     except (ValueError, KeyError, TypeError) as error:
-        raise CloudError(f"{path} is no notebook: {error}") from error
+        raise CloudError(f"{path} is not a notebook: {error}") from error
     return (json.dumps(notebook, indent=1, ensure_ascii=False) + "\n").encode()
 
 
 def pack_mnist(folder: Path) -> Archive:
-    """Pack the four raw files of MNIST in ``folder``, once they are verified. Raises CloudError."""
-    try:
-        missing = missing_files(folder)
-        if missing:
-            raise CloudError(f"no MNIST in {folder}: {', '.join(missing)} missing from {raw_folder(folder)}")
-        verify_files(folder)
-    except DataCorrupt as error:
-        raise CloudError(str(error)) from error
-    names = {f"MNIST/raw/{name}": (raw_folder(folder) / name).read_bytes() for name in MNIST_SHA256}
-    return pack(names)
+    """Verify and pack the four files of MNIST in ``folder``. Raises DataNotFound and DataCorrupt."""
+    files = find_files(folder)
+    missing = [name for name, paths in files.items() if not paths]
+    if missing:
+        raise DataNotFound(explain_missing(folder, missing))
+    return pack({f"MNIST/raw/{name}": bytes(read_verified(name, paths)) for name, paths in files.items()})
 
 
 def pack(files: Mapping[str, bytes]) -> Archive:
-    """Return a .tar.gz of ``files`` (name -> content) in which nothing but names and contents counts."""
+    """Return a .tar.gz of ``files`` (name -> content) that depends on names and contents only."""
     stream = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=stream, mode="wb", compresslevel=6, filename="", mtime=0) as zipped,  # 9: 12 times slower

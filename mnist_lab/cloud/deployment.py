@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from math import ceil
 from pathlib import Path
 
@@ -12,8 +13,8 @@ from mnist_lab.cloud.instance import AT_REST, Instance
 from mnist_lab.cloud.runs import RunStatus, read_status
 from mnist_lab.cloud.script import Job, read_back, render
 from mnist_lab.cloud.settings import CloudSettings
+from mnist_lab.publishing.notebooks import find_steps
 from mnist_lab.recipe import read_parameters
-from mnist_lab.runner import find_steps
 from mnist_lab.runtime import commit
 
 
@@ -25,10 +26,9 @@ def defaults() -> dict[str, object]:
 def make_job(
     settings: CloudSettings, region: str, bucket: str, bundle: Archive, parameters: Mapping[str, object]
 ) -> Job:
-    """Describe a new run. Raises ParameterError if step 3 would not take ``parameters``."""
+    """Describe a new run. Raises ParameterError if step 3 does not accept ``parameters``."""
     wanted = {"DATA": "MNIST", **parameters, "DEVICE": settings.device}
     read_parameters({**defaults(), **wanted})
-    arguments = [text for name, value in wanted.items() for text in ("-p", name, str(value))]
     return Job(
         run_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{bundle.id}",
         bucket=bucket,
@@ -42,7 +42,7 @@ def make_job(
         max_seconds=ceil(60 * settings.max_minutes),
         grace_seconds=ceil(60 * settings.grace_minutes),
         poll_seconds=settings.poll_seconds,
-        arguments=tuple(arguments),
+        arguments=tuple(word for name, value in wanted.items() for word in ("-p", name, str(value))),
     )
 
 
@@ -59,17 +59,21 @@ def current_job(instance: Instance) -> Job | None:
 
 
 def up(
-    account: Account, parameters: Mapping[str, object], again: bool, say: Callable[[str], None]
+    account: Account,
+    parameters: Mapping[str, object],
+    again: bool,
+    say: Callable[[str], None],
+    bundle: Archive | None = None,
 ) -> tuple[Job, RunStatus]:
-    """Bring everything into place for a run and return it with its state.
+    """Put everything into place for a run of ``bundle`` (by default, of this checkout); return it with its state.
 
-    The run that is there already is kept while it is the same code with the same parameters and has not failed;
-    ``again`` asks for a new one. An instance that is made starts at once: AWS knows no other way. One that is there
-    is not started. Raises CloudError, and ParameterError before any call.
+    An earlier run is kept while it is of the same code and parameters and has not failed; ``again`` asks for a new
+    one. AWS starts a new instance at once, there is no other way; one that exists is not started. Raises CloudError,
+    and ParameterError before any call.
     """
-    bundle, settings, instance = make_bundle(), account.settings, Instance(account)
+    bundle, settings, instance = bundle or make_bundle(), account.settings, Instance(account)
     new = make_job(settings, account.region, account.bucket_name(), bundle, parameters)
-    render(new)  # too large, or not to be passed: told before anything is made
+    render(new)  # a script that AWS would not take fails here, before anything is made
     role = account.role()
     found, current = instance.describe(), current_job(instance)
     job = new
@@ -97,12 +101,12 @@ def up(
     return job, read_status(account, instance, job) if not account.dry_run else RunStatus(job.run_id, "NEW")
 
 
-def same_result(one: Job, other: Job) -> bool:
-    """Whether two runs are of the same code with the same parameters."""
-    about = ("bucket", "prefix", "region", "device", "bundle_key", "bundle_sha256", "mnist_key", "arguments")
-    return all(getattr(one, name) == getattr(other, name) for name in about)
-
-
 def same_limits(one: Job, other: Job) -> bool:
     """Whether two runs have the same time."""
     return all(getattr(one, name) == getattr(other, name) for name in ("max_seconds", "grace_seconds", "poll_seconds"))
+
+
+def same_result(one: Job, other: Job) -> bool:
+    """Whether two runs are of the same code with the same parameters, whatever their name and time."""
+    own = ("run_id", "commit", "max_seconds", "grace_seconds", "poll_seconds")
+    return replace(one, **{name: getattr(other, name) for name in own}) == other

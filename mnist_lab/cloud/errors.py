@@ -1,16 +1,40 @@
-"""What can go wrong with AWS, each as one sentence that says what to do."""
+"""What can go wrong with AWS, each in one sentence that says what to do."""
 
+import contextlib
 import re
+from collections.abc import Iterator
+
+from mnist_lab import LabError
 
 QUOTAS = "https://console.aws.amazon.com/servicequotas/home/services/sagemaker/quotas"
 NOT_THERE = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchEntity", "NoSuchTagSet", "ResourceNotFoundException"}
-EXPIRED = {"ExpiredToken", "ExpiredTokenException", "RequestExpired"}
-INVALID = {"InvalidClientTokenId", "UnrecognizedClientException", "InvalidAccessKeyId", "SignatureDoesNotMatch",
-           "AuthFailure", "InvalidSignatureException"}  # fmt: skip
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
+# What AWS's error codes mean, and the names of botocore's exceptions where AWS was not reached.
+MEANINGS = {
+    "NoCredentialsError PartialCredentialsError CredentialRetrievalError":
+        "there are no AWS credentials: run aws configure (or aws sso login), or name a profile with --profile",
+    "ExpiredToken ExpiredTokenException RequestExpired TokenRetrievalError UnauthorizedSSOTokenError SSOTokenLoadError "
+    "LoginRefreshRequired":
+        "the AWS login has expired ({message}): aws sso login, or renew the credentials",
+    "InvalidClientTokenId UnrecognizedClientException InvalidAccessKeyId SignatureDoesNotMatch AuthFailure "
+    "InvalidSignatureException":
+        "AWS does not accept these credentials ({code}): check them with aws sts get-caller-identity",
+    "ProfileNotFound": "{message}: aws configure list-profiles shows the profiles that exist",
+    "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError ProxyConnectionError SSLError":
+        "AWS cannot be reached ({message}): check the network, and that --region is right",
+    "ResourceLimitExceeded":
+        f"the account's quota does not allow this instance ({{message}}): ask for more at {QUOTAS} "
+        '(search "for notebook instance usage"), or try --instance-type ml.g5.xlarge or ml.g6.xlarge',
+    "301 PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException":
+        "the bucket is in another region: give that one as --region, or another --bucket",
+    "BucketAlreadyExists BucketAlreadyOwnedByYou":
+        "the bucket's name is taken by another account: choose another with --bucket",
+    "ThrottlingException Throttling SlowDown TooManyRequestsException":
+        "AWS asks to slow down ({message}): try again in a minute; every command can be repeated",
+}  # fmt: skip
 
 
-class CloudError(RuntimeError):
+class CloudError(LabError):
     """AWS, or what was asked of it, is not as it has to be."""
 
 
@@ -19,63 +43,45 @@ class NotThere(CloudError):
 
 
 class Denied(CloudError):
-    """The caller may not do this."""
+    """The caller is not allowed to do this."""
+
+
+class OutOfRange(CloudError):
+    """The object in S3 has no bytes there."""
+
+
+@contextlib.contextmanager
+def explained(action: str) -> Iterator[None]:
+    """Turn botocore's errors into a CloudError, which says what they mean for someone who wanted ``action``."""
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise explain(error, action) from error
 
 
 def explain(error: Exception, action: str) -> CloudError:
     """Return what botocore's ``error`` means for someone who wanted ``action``, and what to do about it."""
-    response = getattr(error, "response", None)
-    if response is None:
-        return CloudError(explain_connection(error, action))
-    code = response.get("Error", {}).get("Code", "")
-    message = " ".join(response.get("Error", {}).get("Message", "").split()) or code
-    if code in NOT_THERE or re.search(r"RecordNotFound|does not exist|not found", message, re.IGNORECASE):
+    answer = getattr(error, "response", {}).get("Error", {})
+    code = answer.get("Code") or type(error).__name__
+    message = " ".join((answer.get("Message") or str(error)).split())
+    for codes, meaning in MEANINGS.items():
+        if code in codes.split():
+            return CloudError(meaning.format(code=code, message=message))
+    if code in NOT_THERE or (answer and re.search(r"RecordNotFound|does not exist|not found", message, re.IGNORECASE)):
         return NotThere(f"{action}: it does not exist ({message})")
-    if code in EXPIRED:
-        return CloudError("the AWS credentials have expired: log in again (aws sso login, or renew them)")
-    if code in INVALID:
+    if "assume" in message and "role" in message:
         return CloudError(
-            f"AWS does not accept these credentials ({code}): check them with aws sts get-caller-identity"
-        )
-    if re.search(r"assume", message) and re.search(r"role", message):
-        return CloudError(
-            f"SageMaker cannot take on the role ({message}): its trust policy has to be that of "
+            f"SageMaker cannot assume the role ({message}): its trust policy has to be that of "
             "mnist-lab sagemaker policy trust"
         )
     if code in DENIED:
         return Denied(
             f"{action} is not allowed ({message}): compare your permissions with mnist-lab sagemaker policy operator"
         )
-    if code == "ResourceLimitExceeded":
-        return CloudError(
-            f"the account's quota does not allow this instance ({message}): ask for more at {QUOTAS} "
-            '(search "for notebook instance usage"), or try --instance-type ml.g5.xlarge or ml.g6.xlarge'
-        )
-    if code in {"301", "PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException"}:
-        return CloudError("the bucket is in another region: give that one as --region, or another --bucket")
-    if code in {"BucketAlreadyExists", "BucketAlreadyOwnedByYou"}:
-        return CloudError("the bucket's name is taken by another account: choose another with --bucket")
-    if code in {"ThrottlingException", "Throttling", "SlowDown", "TooManyRequestsException"}:
-        return CloudError(f"AWS asks to slow down ({message}): try again in a minute; every command can be repeated")
-    return CloudError(f"{action} failed: {message} ({code})")
-
-
-def explain_connection(error: Exception, action: str) -> str:
-    """Return a sentence for an error that came before AWS answered."""
-    kind = type(error).__name__
-    text = " ".join(str(error).split())
-    if kind in {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError"}:
-        return "there are no AWS credentials: run aws configure (or aws sso login), or name a profile with --profile"
-    if kind in {"TokenRetrievalError", "UnauthorizedSSOTokenError", "SSOTokenLoadError", "LoginRefreshRequired"}:
-        return f"the AWS login has expired: aws sso login ({text})"
-    if kind == "ProfileNotFound":
-        return f"{text}: aws configure list-profiles shows those there are"
-    if kind == "NoRegionError":
-        return "no AWS region is set: give --region, as in --region us-east-1"
-    if kind in {"EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError",
-                "ProxyConnectionError", "SSLError"}:  # fmt: skip
-        return f"AWS cannot be reached ({text}): check the network, and that --region is right"
-    return f"{action} failed: {text} ({kind})"
+    kind = OutOfRange if code in {"InvalidRange", "416"} else CloudError
+    return kind(f"{action} failed: {message} ({code})")
 
 
 def explain_failure(reason: str) -> str:
@@ -83,8 +89,8 @@ def explain_failure(reason: str) -> str:
     if re.search(r"capacity", reason, re.IGNORECASE):
         return (
             f"AWS has no such instance free at the moment ({reason}): try again later, or --instance-type "
-            "ml.g4dn.2xlarge, ml.g5.xlarge or ml.g6.xlarge, or another --region; nothing runs, nothing is billed but "
-            "the volume"
+            "ml.g4dn.2xlarge, ml.g5.xlarge or ml.g6.xlarge, or another --region; nothing runs, and only the volume "
+            "is billed"
         )
     if re.search(r"lifecycle", reason, re.IGNORECASE):
         return f"the start script failed ({reason}): mnist-lab sagemaker logs --hook shows its output"

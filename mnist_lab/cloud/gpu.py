@@ -1,18 +1,19 @@
-"""Proves, on the instance and before time is spent, that PyTorch can compute on its GPU; prints what it is."""
+"""Proves, on the instance and before it spends time, that PyTorch can compute on the GPU; prints what GPU it is."""
 
 import subprocess
 import sys
 
 import torch
 
+from mnist_lab import LabError
 from mnist_lab.runtime import pick_device
 
 
 def describe_gpu() -> str:
     """Compute on the GPU and return its name and the versions.
 
-    Raises RuntimeError where there is none, or one that this PyTorch was not built for: such a GPU is seen by
-    ``is_available`` and fails at its first operation.
+    Raises DeviceUnavailable where there is no GPU, and RuntimeError for one that this PyTorch was not built for:
+    ``is_available`` is true for such a GPU, and its first operation fails.
     """
     device = pick_device("cuda")
     ones = torch.ones(64, 64, device=device)
@@ -23,15 +24,15 @@ def describe_gpu() -> str:
 
 
 def main() -> int:
-    """Print one line on the GPU and return 0, or say on stderr why there is none and return 1."""
+    """Print one line on the GPU and return 0, or say on stderr why it cannot be used and return 1."""
     try:
         print(describe_gpu())
-    except RuntimeError as error:  # torch's own for CUDA included
+    except (LabError, RuntimeError) as error:  # RuntimeError is torch's own for CUDA too
         print(f"error: {error}", file=sys.stderr)
         try:
             subprocess.run(["nvidia-smi"], stdout=sys.stderr, timeout=30)
         except (OSError, subprocess.TimeoutExpired):
-            print("nvidia-smi is not there either", file=sys.stderr)
+            print("nvidia-smi does not answer either", file=sys.stderr)
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""The records of a fetched run, and whether they are a result."""
+"""The records of a fetched run: whether they are a result, and how they become tracked."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,26 +7,40 @@ from pathlib import Path
 from mnist_lab.cloud.bundle import STEP
 from mnist_lab.cloud.deployment import defaults
 from mnist_lab.cloud.errors import CloudError
+from mnist_lab.evidence.records import Record, is_publishable, load, load_file, write
 from mnist_lab.recipe import read_parameters
-from mnist_lab.records import Record, in_order, is_publishable, load_record
 
 
 def load_fetched(folder: Path) -> list[Record]:
-    """Return step 3's records in a fetched run, its result last. Raises RecordError, and CloudError without one."""
-    found = in_order(load_record(path) for path in folder.glob(f"step-{STEP}*.json"))
-    if not found or found[-1].is_rung:
+    """Return the records of step 3 below ``folder``, its result last. Raises RecordError and CloudError."""
+    found = [one for one in load(folder) if one.step == STEP]
+    if not found or found[-1].kind != "step":
         raise CloudError(f"the run left no record of step {STEP} in {folder}")
     return found
 
 
 def refusals(records: Sequence[Record]) -> list[str]:
-    """Return why fetched records are not to be tracked; an empty list if they are a result on a GPU."""
+    """Return why fetched records cannot be published; an empty list if they are a result on a GPU."""
     recipe, _ = read_parameters(defaults())
     reasons = []
-    if any(record.environment["device_type"] != "cuda" for record in records):
+    if any(record.device_type != "cuda" for record in records):
         reasons.append("it did not train on a GPU")
-    if not all(is_publishable(record) and record.settings["score_on"] == "test" for record in records):
+    if not all(is_publishable(record) and record.settings.score_on == "test" for record in records):
         reasons.append("it was not a full run on MNIST")
     if records[-1].recipe != asdict(recipe):
         reasons.append("its recipe is not the notebook's")
     return reasons
+
+
+def merge(records: Sequence[Record], tracked: Path) -> list[Path]:
+    """Write ``records`` into the folder ``tracked``; other seeds of the same recipe and images stay.
+
+    Returns the files written.
+    """
+    merged = list(records)
+    for like in {record.place: record for record in records}.values():
+        seeds = {record.seed for record in records if record.place == like.place}
+        before = load_file(tracked / like.place) if (tracked / like.place).exists() else []
+        same = [old for old in before if (old.recipe, old.images) == (like.recipe, like.images)]
+        merged += [old for old in same if old.seed not in seeds]
+    return write(merged, tracked)

@@ -1,31 +1,40 @@
-"""The notebook instance and its lifecycle configuration, which share a name."""
+"""The notebook instance and its lifecycle configuration, which have the same name."""
 
 import time
 from collections.abc import Collection
 
-from mnist_lab.cloud.account import Account, tags
+from mnist_lab.cloud.account import TAGS, Account
 from mnist_lab.cloud.errors import CloudError, NotThere, explain_failure
 from mnist_lab.cloud.script import decode, encode
 
 AT_REST = ("Stopped", "Failed")
-MOVING = 15 * 60  # seconds that AWS may take to start, stop or delete; mostly some minutes
+MOVING = 15 * 60  # seconds that AWS may take to start, stop or delete; usually some minutes
 
 
 class Instance:
-    """The instance called ``account.settings.name``. All can be repeated; nothing of another maker is touched."""
+    """The instance called ``account.settings.name``. Every method can be repeated; only what we made is touched."""
 
     def __init__(self, account: Account):
         self.account, self.settings = account, account.settings
         self.name = account.settings.name
 
+    def call(self, operation: str, **arguments):
+        """Make a SageMaker call about this instance."""
+        return self.account.call("sagemaker", operation, NotebookInstanceName=self.name, **arguments)
+
+    def call_config(self, verb: str, **arguments):
+        """Make a SageMaker call about this instance's lifecycle configuration."""
+        operation = f"{verb}_notebook_instance_lifecycle_config"
+        return self.account.call("sagemaker", operation, NotebookInstanceLifecycleConfigName=self.name, **arguments)
+
     def describe(self) -> dict | None:
         """Return AWS's description, None if there is no such instance. CloudError if somebody else made it."""
         try:
-            found = self.account.call("sagemaker", "describe_notebook_instance", NotebookInstanceName=self.name)
-            marks = self.account.call("sagemaker", "list_tags", ResourceArn=found["NotebookInstanceArn"])["Tags"]
+            found = self.call("describe_notebook_instance")
+            tags = self.account.call("sagemaker", "list_tags", ResourceArn=found["NotebookInstanceArn"])["Tags"]
         except NotThere:
             return None
-        if tags()[0] not in marks:
+        if TAGS[0] not in tags:
             raise CloudError(
                 f"the name {self.name} is taken by an instance that mnist-lab did not make: choose another with "
                 f"--name, as in --name {self.name}-2"
@@ -38,13 +47,9 @@ class Instance:
         return found["NotebookInstanceStatus"] if found else "none"
 
     def script(self) -> str | None:
-        """Return the script it runs at its start; None if there is no configuration."""
+        """Return the script that it runs at its start; None if there is no configuration."""
         try:
-            found = self.account.call(
-                "sagemaker",
-                "describe_notebook_instance_lifecycle_config",
-                NotebookInstanceLifecycleConfigName=self.name,
-            )
+            found = self.call_config("describe")
         except NotThere:
             return None
         return decode(found["OnStart"][0]["Content"]) if found.get("OnStart") else None
@@ -54,13 +59,7 @@ class Instance:
         before = self.script()
         if before == script:
             return False
-        operation = ("create" if before is None else "update") + "_notebook_instance_lifecycle_config"
-        self.account.call(
-            "sagemaker",
-            operation,
-            NotebookInstanceLifecycleConfigName=self.name,
-            OnStart=[{"Content": encode(script)}],
-        )
+        self.call_config("create" if before is None else "update", OnStart=[{"Content": encode(script)}])
         return True
 
     def create(self, role: str) -> None:
@@ -69,35 +68,33 @@ class Instance:
         network = {}
         if settings.subnet:
             network = {"SubnetId": settings.subnet, "SecurityGroupIds": [settings.security_group]}
-        self.account.call(
-            "sagemaker",
+        self.call(
             "create_notebook_instance",
-            NotebookInstanceName=self.name,
             InstanceType=settings.instance_type,
             RoleArn=role,
             LifecycleConfigName=self.name,
             VolumeSizeInGB=settings.volume_gb,
             PlatformIdentifier=settings.platform,
             DirectInternetAccess="Disabled" if settings.subnet else "Enabled",
-            RootAccess="Disabled",  # the watchdog is root's: no notebook can end it
+            RootAccess="Disabled",  # the watchdog runs as root, so that no notebook can end it
             InstanceMetadataServiceConfiguration={"MinimumInstanceMetadataServiceVersion": "2"},
-            Tags=tags(),
+            Tags=TAGS,
             **network,
             **({"KmsKeyId": settings.kms_key} if settings.kms_key else {}),
         )
 
     def adapt(self, found: dict, role: str) -> bool:
-        """Change a stopped instance to what the settings ask for; return whether anything was to change.
+        """Change a stopped instance to what the settings ask for; return whether anything had to change.
 
-        Raises CloudError for what AWS changes in no instance: its subnet, its key, a volume that is to be smaller.
+        Raises CloudError for what AWS cannot change in an instance: its subnet, its key, a volume that is too large.
         """
         for option, differs in [
             ("--subnet", (found.get("SubnetId") or "") != self.settings.subnet),
-            ("--kms-key", bool(found.get("KmsKeyId")) != bool(self.settings.kms_key)),  # AWS may name a key otherwise
+            ("--kms-key", bool(found.get("KmsKeyId")) != bool(self.settings.kms_key)),  # AWS may spell it differently
         ]:
             if differs:
                 raise CloudError(
-                    f"{option} cannot change once the instance is made: give it as it was then, or "
+                    f"{option} cannot change once the instance exists: give it as it was then, or "
                     "mnist-lab sagemaker down first"
                 )
         if found.get("VolumeSizeInGB", 0) > self.settings.volume_gb:
@@ -115,35 +112,35 @@ class Instance:
         now = {**found, "LifecycleConfigName": found.get("NotebookInstanceLifecycleConfigName")}
         changes = {name: value for name, value in wanted.items() if now.get(name) != value}
         if changes:
-            self.account.call("sagemaker", "update_notebook_instance", NotebookInstanceName=self.name, **changes)
+            self.call("update_notebook_instance", **changes)
             self.wait(AT_REST)
         return bool(changes)
 
     def start(self) -> None:
-        """Start the stopped instance. Raises CloudError if the script that stops it again is no longer its own."""
+        """Start the stopped instance. Raises CloudError if it no longer has the script that stops it again."""
         found = self.describe() or {}
         if found.get("NotebookInstanceLifecycleConfigName") != self.name and not self.account.dry_run:
             raise CloudError(
                 f"{self.name} no longer has its lifecycle configuration, so nothing would stop it: "
                 "mnist-lab sagemaker up gives it back"
             )
-        self.account.call("sagemaker", "start_notebook_instance", NotebookInstanceName=self.name)
+        self.call("start_notebook_instance")
 
     def request_stop(self) -> None:
-        """Have the instance stopped, as soon as AWS takes the request: it does not while the instance is Pending."""
+        """Ask AWS to stop the instance until it accepts; it refuses while the instance is Pending."""
         deadline = time.monotonic() + MOVING
         while (status := self.status()) not in (*AT_REST, "Stopping", "Deleting", "none"):
             try:
-                self.account.call("sagemaker", "stop_notebook_instance", NotebookInstanceName=self.name)
+                self.call("stop_notebook_instance")
             except CloudError:
                 if time.monotonic() > deadline or status == "InService" == self.status():
-                    raise  # in service, it was no matter of waiting
+                    raise  # an instance in service could have been stopped
                 time.sleep(self.settings.poll_seconds)
             if self.account.dry_run:
                 return
 
     def wait(self, statuses: Collection[str], seconds: float = MOVING) -> str:
-        """Wait for one of ``statuses`` and return it. CloudError if it fails instead, or does not come in time."""
+        """Wait for one of ``statuses`` and return it. CloudError if the instance fails instead, or takes too long."""
         deadline = time.monotonic() + seconds
         while not self.account.dry_run:
             found = self.describe() or {"NotebookInstanceStatus": "none"}
@@ -154,29 +151,22 @@ class Instance:
                 raise CloudError(explain_failure(found.get("FailureReason", "")))
             if time.monotonic() > deadline:
                 raise CloudError(
-                    f"the instance is {status} since {seconds / 60:.0f} minutes, not {' or '.join(statuses)}: AWS "
-                    "cannot be hurried there; look again with mnist-lab sagemaker status"
+                    f"the instance has been {status} for {seconds / 60:.0f} minutes instead of "
+                    f"{' or '.join(statuses)}: nothing can hurry AWS; try mnist-lab sagemaker status later"
                 )
             time.sleep(self.settings.poll_seconds)
         return next(iter(statuses))
 
     def delete(self) -> None:
-        """Stop and delete the instance, and then its configuration, whichever there are."""
+        """Stop and delete the instance, and then its configuration, if they exist."""
         if self.describe():
             self.request_stop()
             if self.wait((*AT_REST, "Deleting", "none")) in AT_REST:
-                self.account.call("sagemaker", "delete_notebook_instance", NotebookInstanceName=self.name)
+                self.call("delete_notebook_instance")
             self.wait(("none",))
         if self.script() is not None:
-            self.account.call(
-                "sagemaker",
-                "delete_notebook_instance_lifecycle_config",
-                NotebookInstanceLifecycleConfigName=self.name,
-            )
+            self.call_config("delete")
 
     def url(self) -> str:
-        """Return an address that signs its bearer in to Jupyter; AWS lets it be used for five minutes."""
-        answer = self.account.call(
-            "sagemaker", "create_presigned_notebook_instance_url", NotebookInstanceName=self.name
-        )
-        return answer.get("AuthorizedUrl", "")
+        """Return an address that signs whoever opens it in to Jupyter; AWS lets it be used for five minutes."""
+        return self.call("create_presigned_notebook_instance_url").get("AuthorizedUrl", "")

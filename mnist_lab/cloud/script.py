@@ -17,7 +17,7 @@ COMMENT = re.compile(r"^ *# (?!shellcheck).*\n", re.MULTILINE)  # whole lines
 
 @dataclass(frozen=True)
 class Job:
-    """One run as the instance is told it. The script is where it is kept: :func:`read_back` finds it there."""
+    """One run as the instance needs to know it. It is stored in the script: :func:`read_back` reads it there."""
 
     run_id: str
     bucket: str
@@ -39,13 +39,13 @@ class Job:
         return f"{self.prefix}/runs/{self.run_id}/"
 
 
-def render(job: Job) -> str:
+def render(job: Job, scripts: Path = SCRIPTS) -> str:
     """Return the script that an instance runs at its start.
 
-    Values are quoted for the shell, so that none can be anything but a value. Comments stay in the repository: every
-    byte counts. Raises CloudError if AWS would not take the script.
+    Values are quoted for the shell, so that no value can be read as code. Comments are left out, since every byte
+    counts. Raises CloudError if AWS would not take the script.
     """
-    files = {path.name: path.read_text() for path in SCRIPTS.glob("*.sh")}
+    files = {path.name: path.read_bytes().decode() for path in scripts.glob("*.sh")}
     files["settings"] = "".join(assignment(item.name, getattr(job, item.name)) for item in fields(Job))
     script = INCLUDE.sub(lambda match: files[match[1]], COMMENT.sub("", files["on_start.sh"]))
     script = COMMENT.sub("", script)
@@ -53,7 +53,7 @@ def render(job: Job) -> str:
     return script
 
 
-def assignment(name: str, value: str | int | tuple[str, ...]) -> str:
+def assignment(name: str, value: str | int | float | tuple[str, ...]) -> str:
     """Return ``name=value`` for the shell."""
     texts = value if isinstance(value, tuple) else (str(value),)
     for text in texts:
@@ -84,7 +84,7 @@ def encode(script: str) -> str:
 
 
 def decode(content: str) -> str:
-    """Return the script in what the API gives. Raises CloudError if there is none."""
+    """Return the script in what the API gives. Raises CloudError if it holds none."""
     try:
         return base64.b64decode(content, validate=True).decode()
     except (binascii.Error, UnicodeDecodeError) as error:
@@ -92,7 +92,7 @@ def decode(content: str) -> str:
 
 
 def read_back(script: str) -> Job | None:
-    """Return the job that :func:`render` put into ``script``; None if it is not one of this version's scripts."""
+    """Return the job that :func:`render` put into ``script``; None if it is not a script of this version."""
     values = {}
     for item in fields(Job):
         found = re.search(rf"^{item.name}=(.*)$", script, re.MULTILINE)

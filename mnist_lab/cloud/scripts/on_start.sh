@@ -1,7 +1,7 @@
 #!/bin/bash
 # shellcheck disable=SC1091,SC2154 # settings.sh, written at the start, assigns what looks unassigned
-# SageMaker runs this as root at every start of the instance and waits for its end and for its output to close, five
-# minutes at most. So all that can be slow is left to two detached processes. Exit code 1: the start fails, at no cost.
+# SageMaker runs this as root at every start of the instance, and waits at most five minutes until it has ended and its
+# output is closed. So everything slow is left to two detached processes. With exit code 1 the start fails, at no cost.
 set -euo pipefail
 umask 022
 control=${MNIST_LAB_ROOT:-}/var/lib/mnist-lab # root's, so that no notebook can change what root runs
@@ -35,7 +35,7 @@ setsid nohup bash "$control/watchdog.sh" </dev/null >>"$control/watchdog.log" 2>
 
 as_user=()
 [[ $(id -un) == "$user" ]] || as_user=(runuser -u "$user" --)
-# Below home all is made by its user: a link that a notebook left there must not lead root anywhere.
+# Everything below home is made as its user: a link that a notebook left there must not lead root anywhere.
 "${as_user[@]}" mkdir -p "$work/logs"
 "${as_user[@]}" touch "$log"
 setsid nohup "${as_user[@]}" bash "$control/worker.sh" </dev/null >>"$log" 2>&1 &

@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC1091,SC2154 # settings.sh, written at the start, assigns what looks unassigned
-# Stops the instance once its time is up, whatever became of the worker: killed, out of memory, hanging.
+# Stops the instance once its time is up, also if the worker was killed or hangs.
 set -u
 . "$(dirname "$0")/settings.sh"
 cd /

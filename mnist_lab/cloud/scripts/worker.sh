@@ -1,6 +1,6 @@
 #!/bin/bash
 # shellcheck disable=SC1091,SC2154,SC2317,SC2329 # settings.sh assigns; functions are called by name
-# The run: fetch and verify the bundle, prepare, prove the GPU, execute step 3, bring everything to S3, stop.
+# The run: fetch and verify the bundle, prepare, prove the GPU, run step 3, upload everything to S3, stop.
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
 export HOME=$home PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
@@ -33,7 +33,7 @@ within() {
     return "$code"
 }
 
-# Upload file $1 as $2 and look whether it arrived whole: aws has been seen to do nothing, successfully.
+# Upload file $1 as $2, and check that it arrived whole: aws has been seen to do nothing and report success.
 put() {
     local there
     aws s3 cp --only-show-errors "$1" "$run_url/$2" &&
@@ -41,18 +41,18 @@ put() {
         [[ $there == "$(stat -c %s "$1")" ]]
 }
 
-# Upload all outputs, and compare what S3 lists with what lies here.
+# Upload folder $1 with all that is below it, and compare what S3 lists with what is here.
 put_outputs() {
     local here there
     aws s3 cp --only-show-errors --recursive "$1" "$run_url/output/" &&
         there=$(aws s3api list-objects-v2 --bucket "$bucket" --prefix "$run_key/output/" \
-            --query 'Contents[].[Size,Key]' --output text | sed "s|\t.*/|\t|" | sort) &&
-        here=$(find "$1" -maxdepth 1 -type f -printf '%s\t%f\n' | sort) &&
+            --query 'Contents[].[Size,Key]' --output text | sort) &&
+        here=$(find "$1" -type f -printf "%s\t$run_key/output/%P\n" | sort) &&
         [[ -z $(comm -23 <(echo "$here") <(echo "$there")) ]]
 }
 
-# Try again while S3 fails. Patience is half of the grace for all uploads of the end together, so that the watchdog
-# never comes first.
+# Try again while S3 fails. All uploads at the end together have half of the grace time, so that they are over before
+# the watchdog stops the instance.
 patience() { give_up=$(($(date +%s) + grace_seconds / 2)); }
 persist() {
     until "$@"; do
@@ -81,7 +81,7 @@ finish() {
     patience
     for process in $child $uploader; do kill "$process"; done
     [[ -z $child ]] || wait "$child"
-    if [[ -n $over ]]; then # somebody came to look
+    if [[ -n $over ]]; then # a person started the instance
         ((code == 0)) || say "could not prepare the notebook: ${reason:-$stage}"
         exit 0
     fi
@@ -100,8 +100,8 @@ finish() {
     ((code == 0)) || reason=${reason:-failed while $stage}
     say "$state ${reason}"
     df -h "$work" | tail -1
-    folder=("$repository"/runs/[0-9]*/) # named by the time; a person's notebooks write to others
-    if compgen -G "${folder[-1]}*.*" >/dev/null && ! persist put_outputs "${folder[-1]}"; then
+    folder=("$repository"/runs/[0-9]*) # named by the time; a person's notebooks write to others
+    if [[ -d ${folder[-1]} && -n $(ls -A "${folder[-1]}") ]] && ! persist put_outputs "${folder[-1]}"; then
         [[ $state != SUCCEEDED ]] || state=FAILED code=1
         reason="${reason:+$reason; }the outputs could not be uploaded"
         say "$reason"
@@ -169,9 +169,9 @@ fi
 stage='installing packages'
 requirements=$repository/mnist_lab/cloud/scripts/requirements.txt
 environment=$work/.environments/$key-$(sha256sum <"$requirements" | cut -c1-8)
-if [[ ! -f $environment/.installed ]] || ! "$environment/bin/python" -c ''; then # none, or made with a Python that is gone
+if [[ ! -f $environment/.installed ]] || ! "$environment/bin/python" -c ''; then # none, or its Python is gone
     rm -rf "$work"/.environments/*
-    # Its pip is the system's too: a second setuptools would hide the one that PyTorch asks for.
+    # Without a pip of its own: it would bring a setuptools that hides the one that PyTorch asks for.
     within "$python" -m venv --system-site-packages --without-pip "$environment"
     # What PyTorch was built with stays as it is.
     "$python" -m pip list --format=freeze | grep -E '^(torch|torchvision|numpy)==' >.constraints.txt || true
@@ -182,7 +182,7 @@ fi
 for site in "$environment"/lib/python3*/site-packages; do
     echo "$repository" >"$site/mnist-lab.pth"
 done
-# Home does not outlive a stop, and with it kernels: so at every start.
+# At every start: home, where kernels are registered, does not outlive a stop.
 "$environment/bin/python" -m ipykernel install --user --name mnist-lab --display-name 'mnist-lab' >/dev/null
 [[ -z $over ]] || exit 0
 

@@ -1,0 +1,194 @@
+"""What the records add up to: every recipe over its seeds, and against the one before it."""
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+from mnist_lab.data import MNIST_NAME, WRONG_TEST_LABELS
+from mnist_lab.evidence.records import Record, RecordError
+from mnist_lab.evidence.uncertainty import (
+    Difference,
+    Interval,
+    mcnemar,
+    mean_interval,
+    share_at_least,
+    two_way_interval,
+    welch,
+)
+from mnist_lab.experiment import TARGET
+
+LAST_EPOCHS = 5  # in which an accuracy must stay to be consistent
+
+
+@dataclass(frozen=True)
+class Result:
+    """All seeds of one recipe on one kind of device; accuracies are those of the last epoch, in [0, 1].
+
+    What needs a spread is None with one seed.
+    """
+
+    row: str  # of the table: the name of the recipe, and of the device unless it is a CPU
+    change: str
+    data: str
+    scored_on: str  # "test" or "held-out"
+    model: str
+    trainable: int
+    deployed: int
+    multiply_accumulates: int
+    receptive_field: int
+    epochs: int
+    seeds: int
+    loss: float  # cross-entropy of the last epoch, mean over seeds
+    mean: float
+    sd: float | None
+    interval: Interval | None  # of the mean over seeds, on these images (Student's t)
+    two_way_interval: Interval | None  # of the accuracy, other seeds and other images (bootstrap)
+    minimum: float
+    maximum: float
+    seeds_on_target: int  # whose last epoch is at or above the target
+    on_target_at_least: float  # chance of a new seed to be so, at 95 % confidence (Clopper and Pearson)
+    late_epochs: int  # the last five of every seed
+    late_epochs_on_target: int  # of these, at or above the target
+    seeds_consistent: int  # whose last five epochs all are
+    misread: float  # images, mean over seeds
+    misread_wrong_labels: float | None  # of these, with a label known to be wrong; None on other images
+    seconds: float  # a whole run, evaluation included; median over seeds
+    seconds_per_epoch: float  # training alone; median over seeds
+    device: str
+
+
+def summarise(records: Sequence[Record]) -> list[Result]:
+    """Reduce each row of :func:`by_row` to one result. Raises RecordError like it."""
+    return [_result(group) for group in by_row(records)]
+
+
+def by_row(records: Sequence[Record]) -> list[list[Record]]:
+    """Group records by the row of a table that they make: by recipe and kind of device, in the order they come.
+
+    Runs on CPUs share a row whatever the CPU is; runs on GPUs have one of their own. Raises RecordError if the runs
+    of a row differ in their recipes or images, or a seed comes twice.
+    """
+    groups = [list(group) for _, group in groupby(records, key=lambda record: (record.name, record.device_type))]
+    for group in groups:
+        first = group[0]
+        if any((other.recipe, other.images) != (first.recipe, first.images) for other in group):
+            raise RecordError(
+                f"the runs of {row_name(first)} differ in their recipes or images: train its seeds again by one recipe"
+            )
+        if len({record.seed for record in group}) != len(group):
+            raise RecordError(f"the runs of {row_name(first)} hold a seed twice")
+    return groups
+
+
+def row_name(record: Record) -> str:
+    """Return what a table calls the row of ``record``: "3", or "3 on cuda"."""
+    return record.name if record.device_type == "cpu" else f"{record.name} on {record.device_type}"
+
+
+def _result(group: list[Record]) -> Result:
+    first = group[0]
+    accuracies = [record.accuracy for record in group]
+    on_target = sum(accuracy >= TARGET for accuracy in accuracies)
+    late = [[epoch.test.accuracy >= TARGET for epoch in record.history[-LAST_EPOCHS:]] for record in group]
+    wrong_labels = [misread_wrong_labels(record) for record in group]
+    return Result(
+        row=row_name(first),
+        change=first.change,
+        data=first.data,
+        scored_on=first.settings.score_on,
+        model=first.model.name,
+        trainable=first.model.trainable,
+        deployed=first.model.deployed,
+        multiply_accumulates=first.model.multiply_accumulates,
+        receptive_field=first.model.receptive_field,
+        epochs=first.recipe["epochs"],
+        seeds=len(group),
+        loss=statistics.fmean(record.loss for record in group),
+        mean=statistics.fmean(accuracies),
+        sd=statistics.stdev(accuracies) if len(group) > 1 else None,
+        interval=mean_interval(accuracies),
+        two_way_interval=two_way_interval([record.misread for record in group], first.scored_images),
+        minimum=min(accuracies),
+        maximum=max(accuracies),
+        seeds_on_target=on_target,
+        on_target_at_least=share_at_least(on_target, len(group)),
+        late_epochs=sum(map(len, late)),
+        late_epochs_on_target=sum(map(sum, late)),
+        seeds_consistent=sum(map(all, late)),
+        misread=statistics.fmean(len(record.mistakes) for record in group),
+        misread_wrong_labels=None if None in wrong_labels else statistics.fmean(map(len, wrong_labels)),
+        seconds=statistics.median(record.seconds for record in group),
+        seconds_per_epoch=statistics.median(record.seconds_per_epoch for record in group),
+        device=", ".join(sorted({machine(record) for record in group})),
+    )
+
+
+def machine(record: Record) -> str:
+    """Return what a run was made on, as in "Tesla T4" or "Intel Xeon, 1 thread"."""
+    found = record.environment
+    if found.device_type != "cpu":
+        return found.device
+    return f"{found.device}, {found.threads} thread{'s' if found.threads > 1 else ''}"
+
+
+def misread_wrong_labels(record: Record) -> set[int] | None:
+    """Return which misread images have a label known to be wrong; None for images of which that is not known."""
+    if record.data != MNIST_NAME or record.settings.score_on != "test":
+        return None
+    return record.misread.intersection(WRONG_TEST_LABELS)
+
+
+@dataclass(frozen=True)
+class Gain:
+    """The accuracy of a recipe less that of one before it."""
+
+    row: str
+    change: str
+    against: str  # the recipe before
+    points: float  # percentage points, of the means
+    difference: Difference | None  # over the seeds of both, in percentage points; None if one has no spread
+
+
+def gains(records: Sequence[Record]) -> list[Gain]:
+    """Compare each recipe's CPU runs with those of the recipe before it, and each step's result with the last step's.
+
+    Raises RecordError like :func:`by_row`.
+    """
+    found, before, step_before = [], None, None
+    for group in by_row([record for record in records if record.device_type == "cpu"]):
+        is_step = group[0].kind == "step"
+        against = [before] if before else []
+        if is_step and step_before and step_before is not before:
+            against.append(step_before)
+        found += [_gain(other, group) for other in against]
+        before, step_before = group, group if is_step else step_before
+    return found
+
+
+def _gain(before: list[Record], after: list[Record]) -> Gain:
+    ours, theirs = ([100 * record.accuracy for record in group] for group in (after, before))
+    points = statistics.fmean(ours) - statistics.fmean(theirs)
+    return Gain(after[0].name, after[0].change, before[0].name, points, welch(theirs, ours))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two runs scored on the same images."""
+
+    points: float  # gained in accuracy, percentage points
+    gained: int  # images that only the later run reads right
+    lost: int  # images that only the earlier run reads right
+    p_value: float  # McNemar's exact test
+
+
+def compare(before: Record, after: Record) -> Comparison:
+    """Compare two runs image by image."""
+    gained, lost = len(before.misread - after.misread), len(after.misread - before.misread)
+    return Comparison(100 * (after.accuracy - before.accuracy), gained, lost, mcnemar(gained, lost))
+
+
+def same_kind(run: Record, tracked: Sequence[Record]) -> list[Record]:
+    """Return the tracked CPU runs that ``run`` can be compared with: of its name, its recipe and its images."""
+    alike = [one for one in tracked if (one.name, one.recipe, one.images) == (run.name, run.recipe, run.images)]
+    return [one for one in alike if one.device_type == "cpu"]

@@ -1,0 +1,117 @@
+"""What is made from the tracked records: README's generated blocks and the notebooks of evidence."""
+
+import re
+import tempfile
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+
+from mnist_lab import LabError
+from mnist_lab.evidence.records import TRACKED, Record, load
+from mnist_lab.evidence.results import summarise
+from mnist_lab.evidence.tables import beside, mean_and_sd, overview
+from mnist_lab.evidence.uncertainty import wilson_interval
+from mnist_lab.publishing.batch import tracked_steps
+from mnist_lab.publishing.headless import execute, read
+from mnist_lab.publishing.notebooks import digests, finalise, fingerprint, folder_digest, write
+from mnist_lab.runtime import ROOT, write_whole
+
+BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin\b[^>]*-->\n)(?:.*?\n)??(<!-- (?P=name):end -->)", re.DOTALL)
+
+
+def refresh(root: Path = ROOT, force: bool = False) -> None:
+    """Write README's generated blocks anew, and execute the notebooks of evidence that are stale, or all.
+
+    Raises LabError if there are no records, README lacks a block, or a notebook fails.
+    """
+    records = load(tracked_steps(root))
+    if not records:
+        raise LabError("there are no records of the steps: run them first, with ./run_all.sh --publish")
+    readme = root / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    rendered = render(text, records)
+    if rendered != text:
+        write_whole(readme, rendered.encode())
+        print("written anew: README.md", flush=True)
+    for path in find_evidence(root):
+        if force or is_stale(path, root):
+            execute_in_place(path, root)
+            print(f"executed anew: notebooks/evidence/{path.name}", flush=True)
+
+
+def find_evidence(root: Path = ROOT) -> list[Path]:
+    """Return the notebooks of evidence of a checkout."""
+    return sorted((root / "notebooks" / "evidence").glob("*.ipynb"))
+
+
+def is_stale(path: Path, root: Path = ROOT) -> bool:
+    """Whether the outputs of a notebook of evidence belong to other code, records or figures than are there now."""
+    notebook = read(path)
+    bound = notebook.metadata.get("mnist_lab", {})
+    figures = [root / "images" / name for name in bound.get("files", {})]
+    now = {"cells": fingerprint(notebook), "records": records_digest(root)}
+    return bound != now | {"files": digests([figure for figure in figures if figure.is_file()])}
+
+
+def records_digest(root: Path = ROOT) -> str:
+    """Return a digest of all that is tracked of past runs."""
+    return folder_digest(root / TRACKED.relative_to(ROOT), "*.json*")
+
+
+def execute_in_place(path: Path, root: Path = ROOT) -> None:
+    """Execute a notebook of evidence, and track it with its figures. Raises NotebookError with nothing changed."""
+    images = root / "images"
+    (root / "runs").mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root / "runs") as scratch:
+        executed = execute(path, Path(scratch, path.name))
+        figures = sorted(Path(scratch).glob("*.png"))
+        notebook = finalise(executed, path, records=records_digest(root), files=digests(figures))
+        for name in read(path).metadata.get("mnist_lab", {}).get("files", {}):
+            (images / name).unlink(missing_ok=True)
+        for figure in figures:
+            write_whole(images / figure.name, figure.read_bytes())
+    write(notebook, path)
+
+
+def render(text: str, records: Sequence[Record]) -> str:
+    """Return README ``text`` with every generated block made from ``records``; the rest stays as it is.
+
+    Raises LabError if a block that they fill is missing or an unknown one is there.
+    """
+    blocks = make_blocks(records)
+    found = [match["name"] for match in BLOCK.finditer(text)]
+    if sorted(found) != sorted(blocks):
+        raise LabError(f"README.md has the generated blocks {found}, but the records fill {sorted(blocks)}")
+    return BLOCK.sub(lambda match: f"{match[1]}{blocks[match['name']]}\n{match[3]}", text)
+
+
+def make_blocks(records: Sequence[Record]) -> dict[str, str]:
+    """Return the text of each block by its name; "step-N" is that of a step. ``records`` are in order of steps."""
+    results, consistency, gains, *on_gpu = [table.markdown() for table in overview(records)]
+    blocks = {"results": "\n\n".join([results, *on_gpu]), "consistency": consistency, "gains": gains}
+    for step, group in groupby(records, key=lambda record: record.step):
+        own = list(group)
+        cpu = [record for record in own if record.device_type == "cpu"]
+        gpu = [record for record in own if record.device_type != "cpu" and record.kind == "step"]
+        lines = [step_line(cpu or own), *(f"**On a GPU:** {beside(run, cpu)}." for run in gpu)]
+        blocks[f"step-{step}"] = "\n\n".join(lines)
+    return blocks
+
+
+def step_line(records: Sequence[Record]) -> str:
+    """Return one sentence on the seed that a step's notebook shows, and one on all seeds.
+
+    ``records`` are those of one step, on one kind of device.
+    """
+    shown = [record for record in records if record.seed == records[0].seed]
+    final = next(record for record in shown if record.kind == "step")
+    count, wrong = final.scored_images, len(final.mistakes)
+    low, high = wilson_interval(count - wrong, count)
+    alone = "".join(f" ({r.change} alone: {100 * r.accuracy:.2f} %)" for r in shown if r.kind == "intermediate")
+    (result,) = summarise([record for record in records if record.kind == "step"])
+    others = f" Over {result.seeds} seeds: {mean_and_sd(result.mean, result.sd)} %." if result.seeds > 1 else ""
+    return (
+        f"**Result:** {100 * final.accuracy:.2f} % after {final.recipe['epochs']} epochs, seed {final.seed}{alone}; "
+        f"{wrong} of {count:,} test images misread, 95 % Wilson interval {100 * low:.2f} – {100 * high:.2f} %; "
+        f"{final.model.trainable:,} parameters.{others}"
+    )

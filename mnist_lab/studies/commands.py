@@ -1,0 +1,202 @@
+"""``mnist-lab study``, ``reproduce`` and ``search``: they train recipes from many seeds."""
+
+import argparse
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from mnist_lab import options as shared
+from mnist_lab.options import UsageError
+
+TOGETHER = 32  # networks side by side on a GPU
+KEPT = (
+    "Every seed is kept in runs/records as soon as it is done, and a seed that is kept or tracked is not trained "
+    "again: after an interruption, the same command goes on."
+)
+JSON = "With --json nothing is trained: what is kept and tracked is printed for scripts."
+
+
+def add_commands(verbs: argparse._SubParsersAction) -> None:
+    """Add the commands of this room."""
+    about = "train the recipe of a step from many seeds"
+    study = verbs.add_parser("study", help=about, description=f"{about.capitalize()}, 0 to N - 1. {KEPT}")
+    study.add_argument("step", metavar="STEP", help="3, or 3a for what is on the way to it")
+    study.add_argument("--out", type=Path, metavar="FOLDER", help="keep the seeds here, not in runs/records")
+    shared.add_parameter(study)
+    shared.add_publish(study)
+    study.set_defaults(command=run_study)
+
+    about = "train the steps of five published series by their own recipes"
+    again = verbs.add_parser("reproduce", help=about, description=f"{about.capitalize()}. {KEPT} {JSON}")
+    again.add_argument("names", nargs="*", metavar="NAME", help="A (a series), A1 (a step), variants (all steps)")
+    again.set_defaults(command=reproduce)
+
+    about = "train what else step 3 could have been"
+    other = verbs.add_parser(
+        "search",
+        help=about,
+        description=f"{about.capitalize()}: its recipe with one thing changed, scored on images held out of the "
+        f"training set, or the frontier, with fewer parameters or epochs, scored on the test set. {KEPT} {JSON}",
+    )
+    other.add_argument("names", nargs="*", metavar="NAME", help="a change, a family, frontier (all but the frontier)")
+    other.set_defaults(command=search)
+
+    for command, usual in ((study, "10"), (again, "3; 5 of each third step"), (other, "3; 5 of step-3 and frontier")):
+        if command is not study:
+            either = command.add_mutually_exclusive_group()
+            shared.add_json(either)
+            shared.add_publish(either)
+        command.add_argument("--seeds", type=shared.positive, metavar="N", help=f"how many ({usual})")
+        place = command.add_mutually_exclusive_group()
+        place.add_argument(
+            "--parallel", type=shared.positive, metavar="N",
+            help=f"so many at once: processes (as many as have room), or networks on a GPU ({TOGETHER})",
+        )  # fmt: skip
+        place.add_argument("--scheduler", metavar="ADDRESS", help="train on the workers of this Dask scheduler")
+        shared.add_machine(command)
+        command.add_argument("--wide", action="store_true", help="print every column, however wide")
+
+
+def run_study(options: argparse.Namespace, root: Path | None = None) -> int:
+    """Train a step's recipe from many seeds, and print the results. A changed recipe has a folder of its own."""
+    from dataclasses import asdict, replace
+
+    from mnist_lab.evidence.records import FOLDERS, load
+    from mnist_lab.evidence.results import summarise
+    from mnist_lab.evidence.tables import consistency_table, results_table
+    from mnist_lab.recipe import read_parameters
+    from mnist_lab.studies.study import Plan
+
+    tracked, local = stores(root)
+    steps = {one.name: [one] for one in load(tracked / FOLDERS["step"]) if one.device_type == "cpu"}
+    (like,) = pick([options.step], steps, ", ".join(steps))
+    changes = shared.overrides(options)
+    device = {"DEVICE": changes.pop("DEVICE", usual_device(options))}
+    if "SEED" in changes:
+        raise UsageError("a study trains the seeds 0 to N - 1: use --seeds N, not SEED")
+    known = {name.upper(): value for name, value in (like.recipe | asdict(like.settings)).items()}
+    recipe, settings = read_parameters(known | {"THREADS": 1} | device | changes)
+    if not (changes and options.publish):
+        changes |= find_data(options, device | changes)
+    if changes and options.publish:
+        raise UsageError(f"a study with another {', '.join(changes)} is not published: leave out --publish")
+    words = ", ".join(f"{name} {value}" for name, value in changes.items())
+    settings = replace(settings, data=changes.get("DATA", settings.data))
+    plan = Plan(like.kind, like.name, words or like.change, recipe, settings, range(options.seeds or 10), like.step)
+    if changes:  # these are no seeds of the tracked recipe
+        folders = [options.out or local.with_name("studies") / words.replace(", ", "-").replace(" ", "-")]
+    else:
+        folders = [tracked, options.out or local]
+    results = summarise(train(options, [plan], folders, local.parent))
+    return show(options, [results_table(results), consistency_table(results)])
+
+
+def reproduce(options: argparse.Namespace, root: Path | None = None) -> int:
+    """Train the chosen steps of the published series, and print them beside what is claimed."""
+    from dataclasses import asdict
+
+    from mnist_lab.studies.others import tables
+    from mnist_lab.studies.others.catalogue import RECIPES, VARIANTS, usual_seeds
+    from mnist_lab.studies.study import gather
+
+    groups = {name[0]: [one for one in RECIPES.values() if one.name[0] == name[0]] for name in RECIPES}
+    groups |= {one.name: [one] for one in (*RECIPES.values(), *VARIANTS)} | {"variants": list(VARIANTS)}
+    chosen = pick(options.names or RECIPES, groups, "A to E, A1 to E3, or variants")
+    if not options.json:
+        train_all(options, [("published", "test", one, usual_seeds(one)) for one in chosen], root)
+    found = gather(stores(root))
+    told = [asdict(one) for one in tables.reproductions(found)]
+    made = (tables.reproductions_table, tables.training_table, tables.variants_table)
+    return show(options, [table(found) for table in made], told)
+
+
+def search(options: argparse.Namespace, root: Path | None = None) -> int:
+    """Train the chosen variants of step 3, and print what they reach."""
+    from dataclasses import asdict
+
+    from mnist_lab.studies.search import tables, variants
+    from mnist_lab.studies.study import gather
+
+    step = tables.step_3(gather(stores(root)[:1]))
+    ablations, frontier = variants.search(step), variants.frontier(step)
+    groups = {family: [one for one in ablations + frontier if one.family == family] for family in variants.FAMILIES}
+    groups |= {one.name: [one] for one in ablations + frontier}
+    chosen = pick(options.names or [one.name for one in ablations], groups, ", ".join(variants.FAMILIES))
+    if not options.json:
+        train_all(options, [(one.kind, one.score_on, one, variants.usual_seeds(one)) for one in chosen], root)
+    found = gather(stores(root))
+    ablated, smaller = tables.ablations(found), tables.frontier(found)
+    told = [asdict(one.result) | {"family": one.family, "verdict": one.verdict} for one in ablated + smaller]
+    return show(options, [tables.ablation_table(ablated), tables.frontier_table(smaller)], told)
+
+
+def stores(root: Path | None) -> tuple[Path, Path]:
+    """Return the folders of the tracked records and of those that stay on this machine."""
+    from mnist_lab.runtime import ROOT
+
+    return (root or ROOT) / "notebooks" / "records", (root or ROOT) / "runs" / "records"
+
+
+def pick(names: Iterable[str], groups: Mapping[str, Sequence], known: str) -> list:
+    """Return the members of the groups called so, each once.
+
+    Raises UsageError for a name that is not there, with the nearest one, or else with those that are ``known``.
+    """
+    from mnist_lab.recipe import hint
+
+    for name in names:
+        if name not in groups:
+            raise UsageError(f"there is no {name!r} to train{hint(name, groups) or f': use {known}'}")
+    return list({one.name: one for name in names for one in groups[name]}.values())
+
+
+def usual_device(options: argparse.Namespace) -> str:
+    """Return where to train: if nothing is said, on a GPU that is here, but on the CPUs of a cluster."""
+    return options.device or ("cpu" if options.scheduler else "auto")
+
+
+def find_data(options: argparse.Namespace, parameters: dict[str, object]) -> dict[str, object]:
+    """Raise DeviceUnavailable for a GPU that is not here; else see options.find_data."""
+    from mnist_lab.runtime import pick_device
+
+    if not options.scheduler:
+        pick_device(parameters["DEVICE"])
+    return shared.find_data(options.data, parameters)
+
+
+def train_all(options: argparse.Namespace, chosen: Iterable[tuple], root: Path | None) -> None:
+    """Train recipes on MNIST and nothing else; ``chosen`` are (kind, images to score on, recipe, usual seeds)."""
+    from mnist_lab.recipe import Settings
+    from mnist_lab.studies.study import Plan
+
+    device = usual_device(options)
+    find_data(options, {"DATA": "MNIST", "DEVICE": device})
+    plans = []
+    for kind, score_on, one, usual in chosen:
+        settings = Settings(seed=0, device=device, threads=1, data="MNIST", score_on=score_on, train_limit=None)
+        plans.append(Plan(kind, one.name, one.change, one, settings, range(options.seeds or usual)))
+    tracked, local = stores(root)
+    train(options, plans, [tracked, local], local.parent)
+
+
+def train(options: argparse.Namespace, plans: Sequence, folders: Sequence[Path], runs: Path) -> list:
+    """Conduct ``plans``, as the only run of this checkout; publish what came out if asked to, and return it."""
+    from mnist_lab.studies.executors import Cluster, Processes, usable_processes
+    from mnist_lab.studies.study import conduct, publish
+
+    together = (options.parallel or TOGETHER) if plans[0].device_type == "cuda" else 1
+    processes = 1 if together > 1 else options.parallel or usable_processes()
+    with shared.only_run(runs), Cluster(options.scheduler) if options.scheduler else Processes(processes) as executor:
+        found = conduct(plans, folders, executor, together)
+        if options.publish:
+            print(f"published {len(publish(found, folders[0]))} files")
+    return found
+
+
+def show(options: argparse.Namespace, tables: Iterable, told: Sequence[dict] = ()) -> int:
+    """Print the tables that have rows, or with --json what is ``told``; return the exit code."""
+    if getattr(options, "json", False):
+        print(json.dumps(told, indent=1))
+    else:
+        print("\n" + "\n\n".join(table.text(options.wide) for table in tables if table.rows))
+    return 0

@@ -1,0 +1,90 @@
+"""Other ways to distort images: not in the last epochs, balanced over a batch, or blended with each other.
+
+Each changes one thing of step 3's engine.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.quasirandom import SobolEngine
+
+from mnist_lab.augment import SEED_LIMIT, Draws, Policy, TensorEngine, compose
+
+CLEAN_EPOCHS = 2  # at the end of a run
+ALPHA = 0.2  # of mixup
+
+
+class CleanEnd(TensorEngine):
+    """Distorts images in the first epochs only, and then shows them as they are.
+
+    So the weights and the norms' statistics settle on images like those that are scored (He et al., "Data augmentation
+    revisited", 2019). Each call of ``draw`` counts as an epoch.
+    """
+
+    def __init__(self, policy: Policy, distorted_epochs: int):
+        super().__init__(policy)
+        self.left = distorted_epochs
+
+    def draw(self, images: int, generator: Generator) -> Tensor:
+        """Return (images, 8), as the engine does. Every epoch takes as many random numbers: the order stays."""
+        policy, self.left = self.policy if self.left > 0 else Policy(), self.left - 1
+        return TensorEngine(policy).draw(images, generator)
+
+
+class BalancedEngine(TensorEngine):
+    """Draws from a Sobol sequence: in any batch, each part of the range is drawn about equally often.
+
+    Independent draws turn more images of a batch to the left than to the right, or the reverse. Taken by itself, each
+    image's draw is as random as before (the sequence is scrambled: Owen, Journal of Complexity 1998); only the draws of
+    an epoch depend on each other.
+    """
+
+    def draw(self, images: int, generator: Generator) -> Tensor:
+        """Return (images, 8), as the engine does."""
+        seed = int(torch.randint(SEED_LIMIT, (), generator=generator))
+        places = SobolEngine(7, scramble=True, seed=seed).draw(images, dtype=torch.float64)  # (images, 7) in [0, 1)
+        policy = self.policy
+
+        def whole(places: Tensor, low: int, high: int) -> Tensor:
+            return low + (places * (high + 1 - low)).floor()
+
+        turns, scales, slants = (2 * places[:, :3] - 1).float().unbind(1)
+        draws = Draws(
+            rotation=policy.rotation * turns,
+            shift=whole(places[:, 3:5], -policy.shift, policy.shift).float(),
+            scale=1 + policy.scale * scales,
+            shear=policy.shear * slants,
+            corner=whole(places[:, 5:], 0, 28 - policy.cutout).float(),
+        )
+        return torch.cat([compose(draws).flatten(1), draws.corner], dim=1)
+
+
+class Mixup(TensorEngine):
+    """Blends each image of a batch with the one before it (Zhang et al., "mixup", ICLR 2018), after the distortion.
+
+    The paper blends the labels, too: with a share drawn from Beta(a, a), the loss is share * loss(label) + (1 - share)
+    * loss(other label). Swapping the two images shows that both terms have the same mean, and weighing Beta(a, a) by
+    the share makes it Beta(a + 1, a): if the share is drawn from that and one label is kept, the loss has the same mean
+    (Huszár, "mixup: data-dependent data augmentation", 2017). So labels stay as they are here; the gradient is noisier.
+    Where several seeds train side by side, the image before may be another seed's.
+    """
+
+    def draw(self, images: int, generator: Generator) -> Tensor:
+        """Return (images, 9): what the engine draws, and the share of the image itself."""
+        drawn = super().draw(images, generator)
+        seed = int(torch.randint(SEED_LIMIT, (), generator=generator))  # PyTorch's Beta takes no generator
+        shares = np.random.default_rng(seed).beta(ALPHA + 1, ALPHA, (images, 1))
+        return torch.cat([drawn, torch.from_numpy(shares).float()], dim=1)
+
+    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
+        distorted, share = super().__call__(images, draws[:, :-1]), draws[:, -1].view(-1, 1, 1, 1)
+        return share * distorted + (1 - share) * distorted.roll(1, 0)
+
+
+DISTORTIONS: dict[str, Callable[[Policy, int], TensorEngine]] = {  # from a policy and the epochs of a run
+    "clean end": lambda policy, epochs: CleanEnd(policy, epochs - CLEAN_EPOCHS),
+    "balanced": lambda policy, epochs: BalancedEngine(policy),
+    "mixup": lambda policy, epochs: Mixup(policy),
+}

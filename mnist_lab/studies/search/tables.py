@@ -1,0 +1,162 @@
+"""What the ablations and the frontier found: tables from their records. Runs on GPUs are left out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mnist_lab.evidence.records import Record, RecordError, in_order
+from mnist_lab.evidence.results import Result, by_row, summarise
+from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent
+from mnist_lab.evidence.uncertainty import Difference, dunnett
+from mnist_lab.experiment import TARGET
+from mnist_lab.recipe import Recipe
+from mnist_lab.studies.search.variants import BASELINE, FAMILIES
+
+STEP = "3"  # the name of its records
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All seeds of step 3, or of a variant of it, by their last epoch."""
+
+    records: Sequence[Record]
+    result: Result
+    gain: Difference | None = None  # in log(loss), against the baseline: below 0 is better; None if it is not known
+
+    @property
+    def name(self) -> str:
+        return self.result.row
+
+    @property
+    def family(self) -> str:
+        return str(self.records[0].recipe.get("family", FAMILIES[0]))
+
+    @property
+    def verdict(self) -> str:
+        """Say whether the loss differs from the baseline's by more than the luck of seeds."""
+        if self.name == BASELINE:
+            return "baseline"
+        if self.gain is None:
+            return "not known: too few seeds"
+        if not self.gain.is_clear:
+            return "no difference"
+        return "better" if self.gain.mean < 0 else "worse"
+
+
+def step_3(records: Sequence[Record]) -> Recipe:
+    """Return step 3's recipe as ``records`` state it. Raises RecordError if none is of step 3."""
+    for record in records:
+        if (record.kind, record.name) == ("step", STEP):
+            return Recipe(**record.recipe)
+    raise RecordError("there is no record of step 3, from which the others are derived")
+
+
+def on_cpus(records: Sequence[Record]) -> list[list[Record]]:
+    """Group the runs on CPUs by recipe. Raises RecordError if a name stands for several recipes."""
+    return by_row(in_order(record for record in records if record.device_type == "cpu"))
+
+
+def ablations(records: Sequence[Record]) -> list[Outcome]:
+    """Return what the ablations among ``records`` reached: families together, and in each the lowest loss first."""
+    groups = on_cpus([record for record in records if record.kind == "ablation"])
+    gains = against_baseline({group[0].name: [math.log(record.loss) for record in group] for group in groups})
+    found = [Outcome(group, *summarise(group), gains.get(group[0].name)) for group in groups]
+    return sorted(found, key=lambda outcome: (FAMILIES.index(outcome.family), outcome.result.loss))
+
+
+def against_baseline(log_losses: dict[str, list[float]]) -> dict[str, Difference]:
+    """Compare each recipe with the baseline over the seeds of both, all at once; ``log_losses`` holds one per seed.
+
+    On a logarithmic scale, since a recipe with twice the loss has about twice the spread, too, and the comparison
+    takes all to spread alike. Recipes of one seed are left out: it has no spread. So are all, if the baseline has one.
+    """
+    several = {name: losses for name, losses in log_losses.items() if len(losses) > 1}
+    baseline = several.pop(BASELINE, None)
+    found = dunnett(baseline, list(several.values())) if baseline and several else None
+    return dict(zip(several, found, strict=True)) if found else {}
+
+
+def frontier(records: Sequence[Record]) -> list[Outcome]:
+    """Return what the frontier among ``records`` and step 3 itself reached, by epochs and then by parameters."""
+    mine = [one for one in records if one.kind == "frontier" or (one.kind, one.name) == ("step", STEP)]
+    found = [Outcome(group, *summarise(group)) for group in on_cpus(mine)]
+    return sorted(found, key=lambda outcome: (outcome.result.epochs, outcome.result.trainable))
+
+
+def ablation_table(found: Sequence[Outcome]) -> Table:
+    """Return what each change of step 3 does on held-out images."""
+    headers = ("what", "change", "parameters", "seeds", "accuracy, %", "loss", "times step 3's", "95 % interval")
+    headers += ("verdict", "s/epoch")
+    rows = [
+        (
+            outcome.family,
+            outcome.result.change,
+            f"{outcome.result.trainable:,}",
+            str(outcome.result.seeds),
+            mean_and_sd(outcome.result.mean, outcome.result.sd, digits=2),
+            f"{outcome.result.loss:.4f}",
+            UNKNOWN if outcome.gain is None else f"{math.exp(outcome.gain.mean):.2f}",
+            UNKNOWN if outcome.gain is None else " – ".join(f"{math.exp(end):.2f}" for end in outcome.gain.interval),
+            outcome.verdict,
+            f"{outcome.result.seconds_per_epoch:.1f}",
+        )
+        for outcome in found
+    ]
+    note = (
+        "Last epoch, trained on 50,000 images and scored on the 10,000 held out; mean ± standard deviation over seeds. "
+        "The loss is also given as a multiple of step 3's (less is better) with Dunnett's interval: 95 % confidence "
+        "that all intervals hold together, for these images, if the logarithms of the losses spread alike. Label "
+        "smoothing and mixup keep a network from being sure, which raises its loss: judge them by their accuracy. "
+        "Seconds depend on what else the machine did, and leave out measuring norm statistics anew."
+    )
+    return Table(headers, rows, note, spare=("s/epoch", "parameters", "seeds", "accuracy, %", "what", "loss"))
+
+
+def frontier_table(found: Sequence[Outcome]) -> Table:
+    """Return accuracy against parameters and epochs; the note names the least of each that reaches the target."""
+    headers = ("step 3 with", "parameters", "epochs", "seeds", "accuracy, %", "95 % interval of the mean", "s/epoch")
+    rows = [
+        (
+            "nothing changed" if outcome.name == STEP else outcome.result.change,
+            f"{outcome.result.trainable:,}",
+            str(outcome.result.epochs),
+            str(outcome.result.seeds),
+            mean_and_sd(outcome.result.mean, outcome.result.sd),
+            percent(outcome.result.interval, digits=3),
+            f"{outcome.result.seconds_per_epoch:.1f}",
+        )
+        for outcome in found
+    ]
+    note = f"Last epoch, on the test images; mean ± standard deviation over seeds. {cheapest(found)}"
+    return Table(headers, rows, note, spare=("s/epoch", "seeds"))
+
+
+def by_size(found: Sequence[Outcome]) -> list[Outcome]:
+    """Return those of the frontier that train for as long as step 3, the smallest network first."""
+    longest = max(outcome.result.epochs for outcome in found)
+    return [outcome for outcome in found if outcome.result.epochs == longest]
+
+
+def by_epochs(found: Sequence[Outcome]) -> list[Outcome]:
+    """Return those of the frontier with as many parameters as step 3, the fewest epochs first."""
+    largest = max(outcome.result.trainable for outcome in found)
+    return [outcome for outcome in found if outcome.result.trainable == largest]
+
+
+def cheapest(found: Sequence[Outcome]) -> str:
+    """Say which is the smallest network, and which the fewest epochs, whose mean accuracy reaches the target."""
+    longest, largest = by_size(found)[0].result.epochs, by_epochs(found)[0].result.trainable
+    small = next((one.result for one in by_size(found) if one.result.mean >= TARGET), None)
+    short = next((one.result for one in by_epochs(found) if one.result.mean >= TARGET), None)
+    goal = f"with a mean of at least {100 * TARGET:.2f} %"
+    said = [f"After {longest} epochs there is no network {goal}."]
+    if small:
+        said = [f"After {longest} epochs the smallest network {goal} has {small.trainable:,} parameters{doubt(small)}."]
+    if short:
+        said.append(f"With {largest:,} parameters the fewest epochs for it are {short.epochs}{doubt(short)}.")
+    return " ".join(said)
+
+
+def doubt(result: Result) -> str:
+    """Return a remark if more seeds could still bring the mean below the target."""
+    return "" if result.interval and result.interval[0] >= TARGET else ", though its interval reaches below"

@@ -1,0 +1,62 @@
+from dataclasses import asdict, replace
+
+import pytest
+
+from mnist_lab.cloud.deployment import defaults
+from mnist_lab.cloud.errors import CloudError
+from mnist_lab.cloud.gpu_results import load_fetched, merge, refusals
+from mnist_lab.evidence.records import RecordError, load, write
+from mnist_lab.recipe import read_parameters
+
+
+@pytest.fixture
+def on_gpu(make_record, gpu_environment):
+    """Makes records of step 3 as its notebook has it, on a GPU."""
+    recipe, _ = read_parameters(defaults())
+    accuracies = (0.99,) * (recipe.epochs - 1) + (0.9952,)
+    given = {"accuracies": accuracies, "recipe": asdict(recipe), "environment": gpu_environment}
+    return lambda seed=0, **changes: make_record(seed=seed, **given | changes)
+
+
+def test_a_full_run_on_a_gpu_is_a_result(on_gpu):
+    assert refusals([on_gpu()]) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda one: {"environment": replace(one.environment, device_type="cpu")}, "on a GPU"),
+        (lambda one: {"train_images": 3000}, "full run on MNIST"),
+        (lambda one: {"data": "digits sample, not MNIST"}, "full run on MNIST"),
+        (lambda one: {"settings": replace(one.settings, score_on="held-out")}, "full run on MNIST"),
+        (lambda one: {"recipe": one.recipe | {"batch_size": 7}}, "not the notebook's"),
+    ],
+)
+def test_what_is_no_result_on_a_gpu_is_told(on_gpu, change, reason):
+    record = on_gpu()
+    assert any(reason in found for found in refusals([record.model_copy(update=change(record))]))
+
+
+def test_the_result_is_the_last_of_what_was_fetched(on_gpu, tmp_path):
+    with pytest.raises(CloudError, match="no record of step 3"):
+        load_fetched(tmp_path)
+    write([on_gpu(name="3a", kind="intermediate")], tmp_path / "output")
+    with pytest.raises(CloudError, match="no record of step 3"):
+        load_fetched(tmp_path)
+    write([on_gpu()], tmp_path / "output")
+    assert [record.name for record in load_fetched(tmp_path)] == ["3a", "3"]
+    (tmp_path / "output" / "steps" / "3-cuda.jsonl").write_text("{\n")
+    with pytest.raises(RecordError, match=r"3-cuda\.jsonl"):
+        load_fetched(tmp_path)
+
+
+def test_what_is_published_joins_the_other_seeds_and_leaves_the_cpu_alone(on_gpu, make_record, tmp_path):
+    cpu, first = make_record(), on_gpu(seconds=1.0)
+    write([cpu, first], tmp_path)
+    again, second = on_gpu(seconds=2.0), on_gpu(seed=1)
+    assert merge([again], tmp_path) == [tmp_path / "steps" / "3-cuda.jsonl"]
+    merge([second], tmp_path)
+    assert load(tmp_path) == [cpu, again, second]
+    changed = on_gpu(recipe=first.recipe | {"batch_size": 7})
+    merge([changed], tmp_path)  # a file holds one recipe
+    assert load(tmp_path) == [cpu, changed]

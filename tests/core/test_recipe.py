@@ -1,0 +1,101 @@
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from mnist_lab.augment import AlbumentationsEngine, TensorEngine
+from mnist_lab.recipe import ParameterError, read_parameters
+
+
+@pytest.fixture
+def parameters(recipe, settings) -> dict:
+    return {name.upper(): value for name, value in {**asdict(recipe), **asdict(settings)}.items()}
+
+
+def test_parameters_become_a_recipe_and_settings(parameters, recipe, settings):
+    assert read_parameters(parameters) == (recipe, settings)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"EPOHCS": 3}, r"unknown parameter EPOHCS \(did you mean EPOCHS\?\)"),
+        ({"epochs": 3}, r"unknown parameter epochs \(did you mean EPOCHS\?\)"),
+        ({"COLOUR": 3}, r"unknown parameter COLOUR: there are MODEL, EPOCHS"),
+        ({"EPOCHS": 0}, "EPOCHS is 0: it should be greater than or equal to 1"),
+        ({"EPOCHS": "3"}, "EPOCHS is '3': it should be a valid integer"),
+        ({"EPOCHS": 2.5}, "EPOCHS is 2.5: "),
+        ({"EPOCHS": True}, "EPOCHS is True: "),
+        ({"BATCH_SIZE": -1}, "BATCH_SIZE is -1"),
+        ({"LEARNING_RATE": -0.1}, "LEARNING_RATE is -0.1"),
+        ({"LEARNING_RATE": float("nan")}, "LEARNING_RATE is nan"),
+        ({"LEARNING_RATE": float("inf")}, "LEARNING_RATE is inf"),
+        ({"LEARNING_RATE": "1e-3"}, "LEARNING_RATE is '1e-3': it should be a valid number"),
+        ({"WARMUP": 1.0}, "WARMUP is 1.0"),
+        ({"AVERAGING": 1.0}, "AVERAGING is 1.0"),
+        ({"ROTATION": -5}, "ROTATION is -5"),
+        ({"SHEAR": 90}, "SHEAR is 90"),
+        ({"SHIFT": 28}, "SHIFT is 28"),
+        ({"CUTOUT": 29}, "CUTOUT is 29"),
+        (
+            {"MODEL": "CompactNett"},
+            r"MODEL is 'CompactNett': use one of SkeletonNet, CompactNet \(did you mean",
+        ),
+        ({"MODEL": 7}, "MODEL is 7: it should be a valid string"),
+        ({"SCHEDULE": "cosine"}, "SCHEDULE is 'cosine': it should be 'constant' or 'one-cycle'"),
+        ({"ENGINE": "kornia"}, "ENGINE is 'kornia'"),
+        ({"DEVICE": "gpu"}, "DEVICE is 'gpu'"),
+        ({"DATA": "mnist"}, "DATA is 'mnist': it should be 'MNIST' or 'digits'"),
+        ({"SCORE_ON": "train"}, "SCORE_ON is 'train'"),
+        ({"THREADS": 0}, "THREADS is 0"),
+        ({"SEED": -1}, "SEED is -1"),
+        ({"TRAIN_LIMIT": 5}, "TRAIN_LIMIT is 5"),
+        ({"TRAIN_LIMIT": "none"}, "TRAIN_LIMIT is 'none'"),
+        ({"EPOCHS": 0, "SEED": -1, "WARMUP": 2}, "EPOCHS is 0.*WARMUP is 2"),
+    ],
+)
+def test_bad_parameters_are_named(parameters, change, message):
+    with pytest.raises(ParameterError, match=message):
+        read_parameters({**parameters, **change})
+
+
+def test_a_missing_parameter_is_named(parameters):
+    del parameters["SEED"]
+    with pytest.raises(ParameterError, match="missing parameter SEED"):
+        read_parameters(parameters)
+
+
+def test_a_whole_number_may_stand_for_a_float(parameters):
+    assert read_parameters({**parameters, "ROTATION": 7})[0].rotation == 7
+
+
+def test_the_engine_is_the_one_asked_for(recipe):
+    assert isinstance(recipe.augment(), TensorEngine)
+    assert isinstance(replace(recipe, engine="albumentations").augment(), AlbumentationsEngine)
+    assert replace(recipe, rotation=0.0, shift=0, scale=0.0, shear=0.0).augment() is None
+
+
+def test_the_schedule_climbs_to_the_peak_and_falls_to_nearly_nothing(recipe):
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(()))], lr=recipe.learning_rate)
+    scheduler = recipe.scheduler(optimizer, 100)
+    assert isinstance(scheduler, OneCycleLR)
+    rates = []
+    for _ in range(99):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    peak = rates.index(max(rates))
+    assert rates[peak] == pytest.approx(recipe.learning_rate) and peak == 19
+    assert optimizer.param_groups[0]["lr"] < recipe.learning_rate / 10_000
+    falls = [before - after for before, after in zip(rates[peak:], rates[peak + 1 :], strict=False)]
+    assert max(falls) == pytest.approx(min(falls))  # a straight line
+    assert replace(recipe, schedule="constant").scheduler(optimizer, 100) is None
+
+
+def test_a_cycle_of_too_few_updates_is_an_error(recipe):
+    optimizer = torch.optim.Adam([nn.Parameter(torch.zeros(()))], lr=recipe.learning_rate)
+    for updates in (1, 4, 5):
+        with pytest.raises(ParameterError, match=rf"WARMUP 0.2 of {updates} updates"):
+            recipe.scheduler(optimizer, updates)

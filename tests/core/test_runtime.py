@@ -1,0 +1,146 @@
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_lab import runtime
+
+
+@pytest.fixture(autouse=True)
+def asked_anew():
+    """Let no test see what another one found of the GPU."""
+    runtime.gpu_problem.cache_clear()
+    yield
+    runtime.gpu_problem.cache_clear()
+
+
+def test_cuda_without_a_gpu_is_an_error(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(runtime.DeviceUnavailable, match=r"no CUDA GPU.*cpu"):
+        runtime.pick_device("cuda")
+    assert runtime.pick_device("auto").type == "cpu"
+
+
+def test_a_gpu_that_cannot_compute_is_passed_over_and_the_reason_is_told_once(monkeypatch, capsys):
+    def fail(*size, **options):
+        raise RuntimeError("CUDA error: no kernel image is available\nmore")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", fail)
+    assert runtime.pick_device("auto").type == runtime.pick_device("auto").type == "cpu"
+    said = "no GPU is used: the GPU cannot compute (CUDA error: no kernel image is available)"
+    assert capsys.readouterr().out.splitlines() == [said]
+    with pytest.raises(runtime.DeviceUnavailable, match="no kernel image"):
+        runtime.pick_device("cuda")
+
+
+def test_a_gpu_that_computes_wrong_numbers_is_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    wrong = torch.full((64, 64), 2.0)
+    monkeypatch.setattr(torch, "ones", lambda *size, device: wrong)
+    with pytest.raises(runtime.DeviceUnavailable, match="wrong numbers"):
+        runtime.pick_device("cuda")
+
+
+def test_the_cpu_needs_no_gpu_to_be_asked(monkeypatch):
+    monkeypatch.setattr(runtime, "gpu_problem", None)
+    assert runtime.pick_device("cpu").type == "cpu"
+
+
+def test_a_seed_repeats_draws():
+    runtime.make_repeatable(7, threads=1)
+    first = torch.rand(3)
+    runtime.make_repeatable(7, threads=1)
+    assert torch.equal(first, torch.rand(3))
+    assert torch.get_num_threads() == 1
+    assert torch.are_deterministic_algorithms_enabled()
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cudnn.benchmark
+
+
+def test_environment_names_what_a_result_depends_on():
+    runtime.make_repeatable(0, threads=1)
+    found = runtime.environment(torch.device("cpu"))
+    assert found.device_type == "cpu" and found.device
+    assert found.threads == 1
+    assert found.packages["torch"] == version("torch")
+
+
+def test_what_linux_states_is_read_by_its_name(tmp_path):
+    path = tmp_path / "meminfo"
+    path.write_text("MemFree:  1 kB\nMemAvailable:   2097152 kB\nmodel name\t: A CPU: fast\n")
+    assert runtime.stated(path, "MemAvailable") == "2097152 kB"
+    assert runtime.stated(path, "model name") == "A CPU: fast"
+    assert runtime.stated(path, "Mem") is None
+    assert runtime.stated(tmp_path / "missing", "MemFree") is None
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """A git repository with a package in it, as the root."""
+
+    def git(*arguments):
+        identity = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    monkeypatch.setattr(runtime, "ROOT", tmp_path)
+    monkeypatch.delenv("MNIST_LAB_COMMIT", raising=False)
+    (tmp_path / "mnist_lab").mkdir()
+    (tmp_path / "mnist_lab" / "models.py").write_text("a = 1\n")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-qm", "first")
+    return tmp_path
+
+
+def test_commit_names_changed_code(checkout):
+    clean = runtime.commit()
+    assert len(clean) == 40
+    (checkout / "mnist_lab" / "models.py").write_text("a = 2\n")
+    assert runtime.commit() == clean + "+changes"
+
+
+def test_a_repository_around_the_checkout_or_in_the_environment_is_not_ours(checkout, monkeypatch, tmp_path_factory):
+    ours = runtime.commit()
+    monkeypatch.setenv("GIT_DIR", str(tmp_path_factory.mktemp("other")))
+    assert runtime.commit() == ours
+    (checkout / "copy").mkdir()
+    monkeypatch.setattr(runtime, "ROOT", checkout / "copy")
+    assert runtime.commit() is None
+
+
+def test_the_checkout_is_found_from_an_installed_package(tmp_path):
+    (tmp_path / "notebooks" / "records").mkdir(parents=True)
+    elsewhere = tmp_path / "lib" / "mnist_lab"
+    assert runtime.find_root(tmp_path / "mnist_lab", Path("/")) == tmp_path
+    assert runtime.find_root(elsewhere, tmp_path / "notebooks" / "evidence") == tmp_path
+    assert runtime.find_root(elsewhere, tmp_path.parent) == tmp_path.parent
+
+
+def test_run_folder_is_named_by_the_batch(tmp_path, monkeypatch):
+    monkeypatch.setenv("MNIST_LAB_RUNS", str(tmp_path / "a" / "b"))
+    assert runtime.run_folder() == tmp_path / "a" / "b"
+    assert runtime.run_folder().is_dir()
+
+
+def test_a_copy_outside_git_is_told_its_commit(monkeypatch):
+    def no_git(*arguments):
+        raise FileNotFoundError("git")
+
+    monkeypatch.setattr(runtime, "git", no_git)
+    monkeypatch.delenv("MNIST_LAB_COMMIT", raising=False)
+    assert runtime.commit() is None
+    monkeypatch.setenv("MNIST_LAB_COMMIT", "abc+changes")
+    assert runtime.commit() == "abc+changes"
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "new" / "file"
+    runtime.write_whole(path, b"first")
+    runtime.write_whole(path, b"second")
+    assert path.read_bytes() == b"second"
+    with pytest.raises(TypeError):
+        runtime.write_whole(path, "text")
+    assert path.read_bytes() == b"second"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file"]

@@ -1,0 +1,115 @@
+import pytest
+from scipy import stats
+
+from mnist_lab.data import WRONG_TEST_LABELS
+from mnist_lab.evidence import results
+from mnist_lab.evidence.records import Mistake, RecordError
+
+
+@pytest.fixture
+def mistaking(make_record):
+    """Makes a record that misreads the images of these indices."""
+
+    def make(indices, **changes):
+        mistakes = [Mistake(index, 1, 7, 0.6) for index in indices]
+        return make_record(accuracies=(0.99, 1 - len(mistakes) / 10_000), mistakes=mistakes, **changes)
+
+    return make
+
+
+def test_a_result_reduces_all_seeds(seeds):
+    accuracies = [0.9950, 0.9940, 0.9939, 0.9961]
+    (result,) = results.summarise(seeds(accuracies))
+    expected = stats.ttest_1samp(accuracies, 0).confidence_interval(0.95)
+    assert result.seeds == 4
+    assert result.mean == pytest.approx(0.99475)
+    assert result.sd == pytest.approx(stats.tstd(accuracies))
+    assert result.interval == pytest.approx((expected.low, expected.high))
+    assert (result.minimum, result.maximum) == (0.9939, 0.9961)
+    assert result.seeds_on_target == 3  # 99.40 % itself is on target
+    assert result.on_target_at_least == pytest.approx(stats.beta.ppf(0.05, 3, 2))
+    assert result.misread == pytest.approx(52.5)
+    low, high = result.two_way_interval
+    assert low < 0.99475 - 0.0012 and high > 0.99475 + 0.0012  # 10,000 images alone leave this much open
+
+
+def test_consistent_are_seeds_whose_last_five_epochs_all_are_on_target(seeds, make_record):
+    always = seeds([0.9941, 0.9950, 0.9939], late=[0.9] + [0.9940] * 4)
+    dipped = make_record(seed=9, accuracies=(0.9, *[0.993] * 4, 0.9960))
+    (result,) = results.summarise([*always, dipped])
+    assert (result.late_epochs_on_target, result.late_epochs) == (5 + 5 + 4 + 1, 20)
+    assert result.seeds_consistent == 2
+    assert result.seeds_on_target == 3
+
+
+def test_runs_shorter_than_five_epochs_count_what_they_have(make_record):
+    (result,) = results.summarise([make_record(accuracies=(0.994, 0.995))])
+    assert (result.late_epochs, result.late_epochs_on_target, result.seeds_consistent) == (2, 2, 1)
+
+
+def test_one_seed_has_no_spread(make_record):
+    (result,) = results.summarise([make_record()])
+    assert result.sd is None and result.interval is None and result.two_way_interval is None
+    assert result.minimum == result.mean == result.maximum == 0.9952
+    assert result.on_target_at_least == pytest.approx(0.05)
+
+
+def test_mistakes_of_the_labels_are_counted_beside_the_result(mistaking):
+    three, five = mistaking([*WRONG_TEST_LABELS[:3], 0, 1]), mistaking([*WRONG_TEST_LABELS[:5], 2], seed=1)
+    assert results.misread_wrong_labels(three) == set(WRONG_TEST_LABELS[:3])
+    (result,) = results.summarise([three, five])
+    assert (result.misread, result.misread_wrong_labels) == (5.5, 4)
+    assert result.mean == pytest.approx(1 - 5.5 / 10_000)  # nothing is dropped
+    for other in (mistaking([0], score_on="held-out"), mistaking([0], data="digits sample, not MNIST")):
+        assert results.summarise([other])[0].misread_wrong_labels is None
+
+
+def test_runs_on_a_gpu_have_a_row_of_their_own(seeds):
+    records = [*seeds([0.9950, 0.9960]), *seeds([0.9, 0.9], device_type="cuda", device="Tesla T4")]
+    on_cpu, on_gpu = results.summarise(records)
+    assert (on_cpu.row, on_cpu.mean, on_cpu.device) == ("3", pytest.approx(0.9955), "a processor, 1 thread")
+    assert (on_gpu.row, on_gpu.mean, on_gpu.device) == ("3 on cuda", pytest.approx(0.9), "Tesla T4")
+
+
+def test_a_row_is_of_one_recipe_and_holds_a_seed_once(make_record):
+    other = make_record(seed=1, recipe={"rotation": 1.0})
+    for reduce in (results.summarise, results.gains):
+        with pytest.raises(RecordError, match="differ in their recipes"):
+            reduce([make_record(), other])
+        with pytest.raises(RecordError, match="a seed twice"):
+            reduce([make_record(), make_record()])
+
+
+def test_each_recipe_is_compared_with_the_one_before_and_each_step_with_the_step_before(make_record):
+    kinds = {"1": "step", "2a": "intermediate", "2b": "intermediate", "2": "step", "3": "step"}
+    records = [make_record(name, kind=kind) for name, kind in kinds.items()]
+    on_gpu = make_record("2", device_type="cuda")
+    found = results.gains([*records[:4], on_gpu, records[4]])
+    assert [(gain.row, gain.against) for gain in found] == [
+        ("2a", "1"), ("2b", "2a"), ("2", "2b"), ("2", "1"), ("3", "2"),
+    ]  # fmt: skip
+    assert all(gain.points == 0 and gain.difference is None for gain in found)
+
+
+def test_a_gain_is_in_points_and_over_seeds(seeds):
+    (gain,) = results.gains([*seeds([0.9930, 0.9932, 0.9934], "2"), *seeds([0.9950, 0.9951, 0.9955, 0.9956])])
+    expected = stats.ttest_ind([99.50, 99.51, 99.55, 99.56], [99.30, 99.32, 99.34], equal_var=False)
+    assert gain.points == gain.difference.mean == pytest.approx(0.21)
+    assert gain.difference.p_value == pytest.approx(expected.pvalue)
+    assert gain.difference.interval == pytest.approx(tuple(expected.confidence_interval()))
+    assert gain.difference.is_clear
+
+
+def test_runs_are_compared_image_by_image(mistaking):
+    before, after = mistaking(range(0, 30)), mistaking(range(20, 35))
+    found = results.compare(before, after)
+    assert (found.gained, found.lost) == (20, 5)
+    assert found.points == pytest.approx(0.15)
+    assert found.p_value == pytest.approx(2 * stats.binom.cdf(5, 25, 0.5))
+
+
+def test_only_cpu_runs_of_the_same_recipe_and_images_are_alike(make_record):
+    run = make_record(device_type="cuda")
+    alike = [make_record(seed=seed) for seed in range(3)]
+    others = [make_record("3a"), make_record(recipe={"rotation": 1.0}), make_record(train_images=3000), run]
+    assert results.same_kind(run, [*others, *alike]) == alike

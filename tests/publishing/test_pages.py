@@ -1,0 +1,87 @@
+import nbformat
+import pytest
+from nbformat.v4 import new_code_cell, new_notebook
+
+from mnist_lab import LabError
+from mnist_lab.evidence import records
+from mnist_lab.publishing import notebooks, pages
+
+NAMES = ("results", "consistency", "gains", "step-2", "step-3")
+TEXT = "# title\nprose\n" + "".join(f"<!-- {name}:begin -->\noutdated\n<!-- {name}:end -->\n" for name in NAMES)
+
+
+@pytest.fixture
+def made(make_record):
+    second = [make_record("2", seed, (accuracy,) * 5) for seed, accuracy in enumerate((0.9930, 0.9932, 0.9931))]
+    between = make_record("3a", accuracies=(0.9940,) * 5, kind="intermediate", change="half the way")
+    third = [make_record("3", seed, (accuracy,) * 5) for seed, accuracy in enumerate((0.9950, 0.9951, 0.9952))]
+    return [*second, between, *third]
+
+
+@pytest.fixture
+def evidence(root, made):
+    """A notebook of evidence in a checkout with records and README."""
+    records.write(made, root / "notebooks" / "records")
+    (root / "README.md").write_text(TEXT)
+    source = "import os, pathlib; pathlib.Path(os.environ['MNIST_LAB_RUNS'], 'a.png').write_bytes(b'figure')"
+    path = root / "notebooks" / "evidence" / "a.ipynb"
+    nbformat.write(new_notebook(cells=[new_code_cell(source), new_code_cell("print('found')")]), path)
+    return path
+
+
+def test_blocks_are_written_from_the_records_and_prose_is_kept(made):
+    text = pages.render(TEXT, made)
+    assert "outdated" not in text and "# title\nprose\n" in text
+    assert "99.510 ± 0.010" in text and "99.485 – 99.535" in text
+    assert (
+        "**Result:** 99.50 % after 5 epochs, seed 0 (half the way alone: 99.40 %); 50 of 10,000 test images misread"
+        in text
+    )
+    assert "7,306 parameters. Over 3 seeds: 99.510 ± 0.010 %." in text
+    assert pages.render(text, made) == text
+
+
+def test_a_run_on_a_gpu_stands_below_its_steps_result(made, make_record):
+    gpu = make_record("3", 0, (0.9951,) * 5, device_type="cuda", device="Tesla T4")
+    text = pages.render(TEXT, records.in_order([*made, gpu]))
+    assert text.index("Over 3 seeds") < text.index("**On a GPU:** Tesla T4, seed 0: 99.51 %") < text.index("step-3:end")
+    assert "Over 4 seeds" not in text
+
+
+def test_a_block_too_few_or_too_many_is_an_error(made, make_record):
+    with pytest.raises(LabError, match="step-4"):
+        pages.render(TEXT, [*made, make_record("4")])
+    with pytest.raises(LabError, match="step-3"):
+        pages.render(TEXT, made[:3])
+
+
+def test_evidence_is_executed_when_its_code_records_or_figures_change(root, evidence, made, make_record, capfd):
+    pages.refresh(root)
+    assert "executed anew: notebooks/evidence/a.ipynb" in capfd.readouterr().out
+    assert (root / "README.md").read_text() == pages.render(TEXT, made)
+    assert (root / "images" / "a.png").read_bytes() == b"figure"
+    assert notebooks.read(evidence).cells[1].outputs[0].text == "found\n"
+    assert not list((root / "runs").iterdir())
+    pages.refresh(root)
+    assert capfd.readouterr().out == ""
+    (root / "images" / "a.png").write_bytes(b"another")
+    assert pages.is_stale(evidence, root)
+    (root / "images" / "a.png").write_bytes(b"figure")
+    assert not pages.is_stale(evidence, root)
+    records.append(make_record("3", 9), root / "notebooks" / "records")
+    assert pages.is_stale(evidence, root)
+
+
+def test_a_figure_that_evidence_no_longer_draws_goes(root, evidence):
+    pages.execute_in_place(evidence, root)
+    notebook = notebooks.read(evidence)
+    notebook.cells[0].source = notebook.cells[0].source.replace("a.png", "b.png")
+    notebooks.write(notebook, evidence)
+    assert pages.is_stale(evidence, root)
+    pages.execute_in_place(evidence, root)
+    assert [path.name for path in (root / "images").iterdir()] == ["b.png"]
+
+
+def test_without_records_there_is_nothing_to_show(root):
+    with pytest.raises(LabError, match="run them first"):
+        pages.refresh(root)

@@ -1,0 +1,160 @@
+"""run_all.sh and .ci/run, with a stand-in for Python that writes down what it was asked to do."""
+
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import threading
+
+import pytest
+
+from mnist_lab.runtime import ROOT
+
+# The lock is left to Python itself.
+STAND_IN = """#!/usr/bin/env bash
+case "$*" in
+*fcntl*) exec "$REAL_PYTHON" "$@" ;;
+-c*) [[ $(basename "$0") != "${FAKE_UNFIT:-}" ]] ;;
+--version) echo "Python 3.99 called $(basename "$0")" ;;
+"-m venv"*)
+    echo "venv" >>"$FAKE_LOG"
+    mkdir -p .venv/bin
+    for name in python mnist-lab ruff; do cp "$0" .venv/bin/$name; done ;;
+"-m pip"*)
+    echo "pip" >>"$FAKE_LOG"
+    echo "user=$PIP_USER path=${PYTHONPATH-none} target=${PIP_TARGET-none} index=${PIP_INDEX_URL-none}"
+    exit "${FAKE_PIP:-0}" ;;
+*) echo "$(basename "$0") $*" >>"$FAKE_LOG" ;;
+esac
+"""
+SET_UP = ["venv", "pip", "pip"]
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A checkout with the scripts alone; returns a function that runs one and says (exit code, calls, text)."""
+    for name in ("run_all.sh", "requirements.txt", "pyproject.toml", ".ci/run"):
+        target = tmp_path / "lab" / name
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, target)
+    log = tmp_path / "log"
+    for name in ("python3", "python3.14", "python3.13"):
+        (tmp_path / "bin").mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).write_text(STAND_IN)
+        (tmp_path / "bin" / name).chmod(0o755)
+
+    def run(*arguments, script="run_all.sh", cwd=tmp_path, **variables):
+        log.write_text("")
+        path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        environment = {**os.environ, "PATH": path, "REAL_PYTHON": sys.executable, "FAKE_LOG": str(log), **variables}
+        done = subprocess.run(
+            [tmp_path / "lab" / script, *arguments], cwd=cwd, env=environment, capture_output=True, text=True
+        )
+        return done.returncode, log.read_text().splitlines(), done.stdout + done.stderr
+
+    run.folder = tmp_path / "lab"
+    return run
+
+
+def test_the_first_run_sets_up_and_the_second_does_not(checkout):
+    assert checkout("--quick")[:2] == (0, [*SET_UP, "mnist-lab run --quick"])
+    assert checkout("--publish", "-p", "EPOCHS", "3")[:2] == (0, ["mnist-lab run --publish -p EPOCHS 3"])
+    assert checkout()[:2] == (0, ["mnist-lab run"])
+
+
+def test_tests_lint_first(checkout):
+    code, calls, _ = checkout("test", "-k", "a word", cwd="/")
+    assert code == 0
+    lint = ["ruff check .", "ruff format --check ."]
+    assert calls == [*SET_UP, *lint, "python -m pytest -n logical --dist worksteal -k a word"]
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
+def test_other_requirements_are_installed(checkout, name):
+    assert checkout("setup")[:2] == (0, SET_UP)
+    with open(checkout.folder / name, "a") as file:
+        file.write("# more\n")
+    assert checkout("setup")[1] == SET_UP
+
+
+def test_a_broken_installation_is_made_again(checkout):
+    code, calls, _ = checkout("setup", FAKE_PIP="1")
+    assert code != 0 and calls == ["venv", "pip"]
+    assert checkout("setup")[:2] == (0, SET_UP)
+
+
+def test_a_moved_checkout_is_set_up_again(checkout, tmp_path):
+    checkout("setup")
+    shutil.copytree(checkout.folder, tmp_path / "moved")
+    assert checkout("setup", script="../moved/run_all.sh")[1] == SET_UP
+
+
+def test_the_next_interpreter_is_tried_and_without_any_there_is_an_instruction(checkout):
+    assert "called python3.14" in checkout("setup", FAKE_UNFIT="python3")[2]
+    shutil.rmtree(checkout.folder / ".venv")
+    code, calls, text = checkout("setup", PYTHON="/nowhere/python")
+    assert code != 0 and calls == [] and "needs Python 3.11 to 3.14" in text
+
+
+def test_personal_settings_do_not_change_what_is_installed(checkout):
+    mine = {"PIP_USER": "1", "PYTHONPATH": "/mine", "PIP_TARGET": "/mine", "PIP_INDEX_URL": "https://example.org/"}
+    assert "user=0 path=none target=none index=https://example.org/" in checkout("setup", **mine)[2]
+
+
+def test_a_second_first_run_waits_for_the_first(checkout):
+    with open(checkout.folder / ".venv.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = []
+        second = threading.Thread(target=lambda: found.append(checkout("setup")))
+        second.start()
+        second.join(timeout=0.5)
+        assert not found
+    second.join()
+    assert found[0][:2] == (0, SET_UP)
+
+
+def test_an_environment_that_cannot_be_removed_is_a_sentence(checkout, tmp_path):
+    checkout("setup", FAKE_PIP="1")
+    (tmp_path / "bin" / "rm").write_text("#!/bin/sh\nexit 1\n")
+    (tmp_path / "bin" / "rm").chmod(0o755)
+    code, calls, text = checkout("setup")
+    assert code != 0 and calls == [] and "cannot remove the old .venv" in text
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--quick", "-h"]])
+def test_help_needs_no_environment(checkout, arguments):
+    code, calls, text = checkout(*arguments, cwd="/")
+    assert (code, calls) == (0, [])
+    assert all(option in text for option in ("--quick", "--step", "-p NAME VALUE", "--device", "--data", "--publish"))
+    assert not (checkout.folder / ".venv").exists()
+
+
+def test_a_misspelt_command_installs_nothing(checkout):
+    code, calls, text = checkout("tset")
+    assert (code, calls) == (2, [])
+    assert "unknown command tset" in text
+
+
+def test_a_run_starts_where_its_caller_is(checkout, tmp_path):
+    checkout("setup")
+    lab = checkout.folder / ".venv" / "bin" / "mnist-lab"
+    lab.write_text("#!/usr/bin/env bash\npwd\n")
+    assert checkout("--data", "here", cwd=tmp_path)[2].strip() == str(tmp_path)
+
+
+def test_ci_runs_the_test_command_with_mnist_where_it_is(checkout):
+    (checkout.folder.parent / "shared" / "mnist").mkdir(parents=True)
+    script = checkout.folder / "run_all.sh"
+    script.write_text('#!/usr/bin/env bash\necho "$1 $MNIST_LAB_DATA"\n')
+    office = shutil.copy(script, checkout.folder / "soffice")  # else .ci/run would install it on this machine
+    said = checkout(script=".ci/run", PATH=f"{office.parent}:{os.environ['PATH']}")[2]
+    assert said.split() == ["test", str(checkout.folder.parent / "shared" / "mnist")]
+
+
+def test_scripts_are_sound():
+    for name in ("run_all.sh", ".ci/run"):
+        assert os.access(ROOT / name, os.X_OK)
+        subprocess.run(["bash", "-n", ROOT / name], check=True)
+        if shutil.which("shellcheck"):
+            subprocess.run(["shellcheck", ROOT / name], check=True)

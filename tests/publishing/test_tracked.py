@@ -1,0 +1,142 @@
+"""What is tracked fits together: notebooks, figures, records, README, and the code of today."""
+
+import ast
+import re
+import shlex
+import subprocess
+
+import nbformat
+import pytest
+
+from mnist_lab import cli, experiment
+from mnist_lab.evidence.records import FOLDERS, TRACKED, is_publishable, load
+from mnist_lab.publishing import pages
+from mnist_lab.publishing.headless import code_cells, faults, read
+from mnist_lab.publishing.notebooks import digests, find_steps, fingerprint
+from mnist_lab.recipe import Recipe, read_parameters
+from mnist_lab.runtime import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+STEPS = find_steps()
+NOTEBOOKS = [*(step.path for step in STEPS), *pages.find_evidence()]
+RECORDS = load(TRACKED / FOLDERS["step"])
+SHOWN = {record.name: record for record in reversed(RECORDS) if record.device_type == "cpu"}  # the first seed of each
+# What each step announces that it changes; everything else is as in the step before.
+ANNOUNCED = {2: {"MODEL", "LEARNING_RATE", "AVERAGING"}, 3: {"ROTATION", "SHIFT", "SCALE", "SHEAR", "SCHEDULE"}}
+
+
+@pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
+def path(request):
+    return request.param
+
+
+@pytest.fixture(params=STEPS, ids=lambda step: step.path.stem)
+def step(request):
+    return request.param
+
+
+def test_outputs_belong_to_the_code_above_them(path):
+    notebook = read(path)
+    assert faults(notebook) == []
+    assert notebook.metadata.mnist_lab["cells"] == fingerprint(notebook), "the code changed: ./run_all.sh --publish"
+
+
+def test_figures_are_those_of_the_notebook(path):
+    files = dict(read(path).metadata.mnist_lab["files"])
+    assert digests([ROOT / "images" / name for name in files]) == files
+
+
+def test_every_figure_is_made_by_a_notebook():
+    assert {file.name for file in (ROOT / "images").iterdir()} == {
+        name for path in NOTEBOOKS for name in read(path).metadata.mnist_lab["files"]
+    }
+
+
+def test_evidence_and_readme_show_todays_records():
+    assert [path.name for path in pages.find_evidence() if pages.is_stale(path)] == [], "mnist-lab pages"
+    assert pages.render(README, RECORDS) == README, "mnist-lab pages"
+
+
+def test_a_reader_meets_no_noise(path):
+    notebook = read(path)
+    nbformat.validate(notebook)
+    text = nbformat.writes(notebook)
+    assert set(notebook.metadata) == {"kernelspec", "language_info", "mnist_lab"}
+    assert str(ROOT) not in text and "/home/" not in text and "/tmp/" not in text
+    assert len(text) < 1_000_000
+    assert all(set(cell.metadata) <= {"tags"} for cell in notebook.cells)
+    assert all(output.get("name") != "stderr" for cell in code_cells(notebook) for output in cell.outputs)
+
+
+def test_cells_are_small_and_define_nothing(path):
+    for cell in code_cells(read(path)):
+        if "parameters" not in cell.metadata.get("tags", []):
+            tree = ast.parse(cell.source.replace("%matplotlib inline", ""))
+            assert len(cell.source.splitlines()) <= 15
+            assert not [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+
+
+def test_records_are_full_runs_by_the_parameters_in_the_notebooks(step):
+    own = [record for record in RECORDS if record.step == step.number]
+    recipe, settings = read_parameters(step.defaults())
+    assert recipe.epochs <= 15 and settings.score_on == "test"
+    assert own and all(is_publishable(record) for record in own)
+    final = SHOWN[str(step.number)]
+    assert (Recipe(**final.recipe), final.seed) == (recipe, settings.seed)
+
+
+@pytest.mark.parametrize("number", ANNOUNCED)
+def test_a_step_changes_what_it_announces(number):
+    before, after = (STEPS[index].defaults() for index in (number - 2, number - 1))
+    assert {name for name in after if after[name] != before[name]} == ANNOUNCED[number]
+
+
+def test_the_series_reaches_its_target():
+    final = SHOWN["3"]
+    assert final.accuracy >= 0.994 and final.recipe["epochs"] <= 15
+    assert max(final.model.trainable, final.model.deployed) < 8000
+
+
+@pytest.mark.parametrize("record", SHOWN.values(), ids=lambda record: record.name)
+def test_todays_code_starts_training_as_the_record_says(record, mnist):
+    """Ten batches in which weights, order, augmentation, loss, optimizer and schedule all show."""
+    found = experiment.measure_opening(Recipe(**record.recipe), mnist, record.settings)
+    assert found == pytest.approx(record.opening_loss, rel=1e-4), "the code changed: ./run_all.sh --publish"
+
+
+def test_links_and_pictures_exist():
+    pages_of_text = {ROOT: README, **{path.parent: "\n".join(prose(path)) for path in NOTEBOOKS}}
+    for folder, text in pages_of_text.items():
+        for target in re.findall(r"\]\((?!https?:)([^)#\s]+)[^)]*\)", text):
+            assert (folder / target).exists(), target
+
+
+def prose(path) -> list[str]:
+    return [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+
+
+def test_prose_quotes_no_measured_number():
+    """Numbers with decimals per cent belong into generated blocks and outputs, where they cannot go stale."""
+    texts = [pages.BLOCK.sub("", README), *(text for step in STEPS for text in prose(step.path))]
+    allowed = {"99.4", "99.8", "0.2"}  # the target; the moving average's shares
+    assert {number for text in texts for number in re.findall(r"\d+\.\d+(?= ?%)", text)} <= allowed
+
+
+def test_commands_in_the_readme_exist():
+    """Each line is parsed as the command line would."""
+    usage = subprocess.run([ROOT / "run_all.sh", "--help"], capture_output=True, text=True, check=True).stdout
+    for line in re.findall(r"^\./run_all\.sh *([^#\n]*)", README, re.MULTILINE):
+        word = line.split(" ")[0].strip()
+        if word and word[0] != "-":
+            assert f"./run_all.sh {word}" in usage
+        elif line.strip() != "--help":
+            cli.parser().parse_args(["run", *shlex.split(line)])
+    for line in re.findall(r"^(?:\.venv/bin/)?mnist-lab ([^#\n]*)", README, re.MULTILINE):
+        cli.parser().parse_args(shlex.split(line))
+
+
+def test_pins_cover_the_package():
+    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
+    assert all(re.fullmatch(r"[\w-]+(\[\w+\])?==[\d.]+", line) for line in lines)
+    declared = set(re.findall(r'^    "([\w-]+)[>=]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
+    assert declared <= {re.split(r"==|\[", line)[0] for line in lines}

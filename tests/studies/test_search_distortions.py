@@ -1,0 +1,120 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mnist_lab.augment import Policy, TensorEngine
+from mnist_lab.studies.search.distortions import ALPHA, DISTORTIONS, BalancedEngine, CleanEnd, Mixup
+
+POLICY = Policy(rotation=13, shift=2, scale=0.15, shear=10)
+
+
+@pytest.fixture
+def images(digits) -> torch.Tensor:
+    return digits.train.images[:64].float() / 255
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def numbers(engine: type[TensorEngine], images: int) -> dict[str, torch.Tensor]:
+    """Return what was drawn, each distortion by itself, as a share of what may be drawn; and slants."""
+
+    def matrix(**policy) -> torch.Tensor:
+        return engine(Policy(**policy)).draw(images, seeded(1))[:, :6].view(-1, 2, 3)
+
+    turns, shifts = matrix(rotation=13), -14 * matrix(shift=2)[:, :, 2]
+    sizes, slants = 1 / matrix(scale=0.15)[:, 0, 0] - 1, torch.rad2deg(-matrix(shear=10)[:, 0, 1].atan())
+    degrees = torch.rad2deg(torch.atan2(turns[:, 1, 0], turns[:, 0, 0]))
+    return {
+        "turn": degrees / 13,
+        "across": shifts[:, 0],
+        "down": shifts[:, 1],
+        "size": sizes / 0.15,
+        "slant": slants / 10,
+    }
+
+
+def test_the_end_is_undistorted_and_the_rest_as_ever(images):
+    engine, usual = CleanEnd(POLICY, 2), TensorEngine(POLICY)
+    ours, theirs = seeded(0), seeded(0)
+    for epoch in range(4):
+        shown = engine(images, engine.draw(64, ours))
+        expected = usual(images, usual.draw(64, theirs))
+        if epoch < 2:
+            assert torch.equal(shown, expected)
+        else:
+            assert torch.allclose(shown, images, atol=1e-4) and not torch.allclose(expected, images, atol=0.1)
+    assert torch.equal(ours.get_state(), theirs.get_state())  # the order of images stays, too
+
+
+def test_a_run_distorts_all_epochs_but_two(images):
+    engine, generator = DISTORTIONS["clean end"](POLICY, 5), seeded(0)
+    clean = [torch.allclose(engine(images, engine.draw(64, generator)), images, atol=1e-4) for _ in range(5)]
+    assert clean == [False, False, False, True, True]
+
+
+def test_balanced_draws_cover_the_range_in_every_batch():
+    """Each quarter of the range, or each whole number, is drawn about as often: not so by independent draws."""
+
+    def unevenness(drawn: torch.Tensor) -> float:
+        drawn = drawn.round() if drawn.abs().max() > 1.5 else drawn
+        places, parts = ((drawn + 2) / 5 * 5 + 0.5, 5) if drawn.abs().max() > 1.5 else ((drawn + 1) * 2, 4)
+        shares = [(places.floor() == part).view(-1, 125).sum(1) / 125 for part in range(parts)]
+        return float((torch.stack(shares) - 1 / parts).abs().max())
+
+    balanced, independent = numbers(BalancedEngine, 125 * 40), numbers(TensorEngine, 125 * 40)
+    for name in balanced:
+        assert unevenness(balanced[name]) < 0.03 < 0.06 < unevenness(independent[name]), name
+
+
+def test_balanced_draws_are_uniform_and_unrelated():
+    drawn = torch.stack(list(numbers(BalancedEngine, 4096).values()))
+    for name, values in zip(("turn", "across", "down", "size", "slant"), drawn, strict=True):
+        if name in ("across", "down"):
+            assert values.round().unique().tolist() == [-2, -1, 0, 1, 2]
+        else:
+            assert values.sort().values.numpy() == pytest.approx(torch.linspace(-1, 1, 4096).numpy(), abs=0.01), name
+    assert torch.corrcoef(drawn).fill_diagonal_(0).abs().max() < 0.03
+
+
+def test_balanced_draws_follow_the_seed():
+    engine = BalancedEngine(Policy(rotation=13, cutout=6))
+    first, again, other = (engine.draw(100, seeded(seed)) for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    generator = seeded(0)
+    assert not torch.equal(engine.draw(100, generator), engine.draw(100, generator))  # the next epoch has others
+    assert first[:, 6:].min() >= 0 and first[:, 6:].max() <= 28 - 6
+
+
+def test_mixup_blends_an_image_with_the_one_before(images):
+    engine = Mixup(Policy())
+    draws = engine.draw(64, seeded(0))
+    share = draws[:, -1]
+    assert share.min() >= 0 and share.max() <= 1 and share.min() < 0.5 < share.median()
+    blended = engine(images, draws)
+    expected = share[5] * images[5] + (1 - share[5]) * images[4]
+    assert torch.allclose(blended[5], expected, atol=1e-5)
+    assert torch.equal(engine.draw(64, seeded(0)), draws) and not torch.equal(engine.draw(64, seeded(1)), draws)
+
+
+def test_mixup_has_the_loss_of_the_paper(images, digits):
+    """Two images, one network, many shares: one label's mean loss is that of both labels, weighed by the share."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    nn.init.normal_(network[1].weight, std=0.3)  # it is sure of what it reads
+    pair, labels = images[:2], digits.train.labels[:2]
+    count = 20_000
+    engine = Mixup(Policy())
+    with torch.no_grad():
+        shares = engine.draw(2 * count, seeded(0))[:, -1].view(-1, 2, 1, 1, 1)
+        blended = shares * pair + (1 - shares) * pair.roll(1, 0)
+        ours = F.cross_entropy(network(blended.flatten(0, 1)), labels.repeat(count))
+        weights = torch.distributions.Beta(ALPHA, ALPHA).sample((count, 1, 1, 1))
+        logits = network(weights * pair[0] + (1 - weights) * pair[1])
+        losses = [F.cross_entropy(logits, label.repeat(count), reduction="none") for label in labels]
+        theirs = (weights.flatten() * losses[0] + (1 - weights.flatten()) * losses[1]).mean()
+        kept = losses[0].mean()  # one label, but the paper's shares
+    assert ours.item() == pytest.approx(theirs.item(), rel=0.005)
+    assert abs(kept - ours) > 0.03 * ours

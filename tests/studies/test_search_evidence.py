@@ -1,0 +1,144 @@
+import math
+from dataclasses import asdict, replace
+from itertools import pairwise
+
+import pytest
+
+from mnist_lab.evidence.records import Record, RecordError
+from mnist_lab.evidence.uncertainty import dunnett
+from mnist_lab.recipe import Recipe
+from mnist_lab.studies.search import figures, tables, variants
+
+STEP = Recipe("CompactNet", 1, 125, 0.01, "one-cycle", 0.2, 0.998, 13.0, 2, 0.15, 10.0, 0, "tensor")
+
+
+@pytest.fixture
+def tried(make_record):
+    """Makes records of a variant that no training made: one for each accuracy and loss."""
+    by_name = {one.name: one for one in (*variants.search(STEP), *variants.frontier(STEP))}
+
+    def make(name: str, *scores: tuple[float, float], epochs: int = 1, **changes) -> list[Record]:
+        variant = by_name[name]
+        same = {"kind": variant.kind, "change": variant.change, "score_on": variant.score_on, "step": None} | changes
+        return [
+            make_record(
+                name, seed, epochs * (accuracy,), epochs * (loss,), recipe=asdict(variant) | {"epochs": epochs}, **same
+            )
+            for seed, (accuracy, loss) in enumerate(scores)
+        ]
+
+    return make
+
+
+@pytest.fixture
+def searched(tried) -> list[Record]:
+    return [
+        *tried("sgd", (0.995, 0.0150), (0.995, 0.0152), (0.995, 0.0151)),
+        *tried("cutout", (0.995, 0.0130), (0.996, 0.0132), (0.995, 0.0125)),
+        *tried("no-augmentation", (0.993, 0.0200), (0.993, 0.0210), (0.993, 0.0205)),
+        *tried("adamw", (0.996, 0.0110), (0.996, 0.0111), (0.997, 0.0109)),
+        *tried("relu", (0.995, 0.0130)),
+        *tried("step-3", (0.996, 0.0128), (0.995, 0.0131), (0.996, 0.0127)),
+    ]
+
+
+@pytest.fixture
+def costs(tried, make_record) -> list[Record]:
+    """Records of some of the frontier, and of the steps."""
+    return [
+        *tried("2k", (0.9910, 0.03), (0.9920, 0.03), epochs=15, parameters=1916),
+        *tried("4k", (0.9938, 0.02), (0.9943, 0.02), epochs=15, parameters=3908),
+        *tried("5-epochs", (0.9939, 0.02), (0.9940, 0.02), epochs=5),
+        *tried("8-epochs", (0.9943, 0.02), (0.9943, 0.02), (0.9942, 0.02), epochs=8),
+        make_record("2", 0, 15 * (0.99,)),
+        *[make_record("3", seed, 15 * (accuracy,)) for seed, accuracy in enumerate((0.9950, 0.9949, 0.9951))],
+    ]
+
+
+def test_ablations_are_held_against_the_baseline(searched):
+    found = {outcome.name: outcome for outcome in tables.ablations(searched)}
+    assert list(found) == ["step-3", "cutout", "no-augmentation", "adamw", "sgd", "relu"]  # families; lowest loss first
+    logs = [math.log(record.loss) for record in searched if record.name == "step-3"]
+    assert found["sgd"].gain.mean == pytest.approx(math.log(0.0151) - sum(logs) / 3, abs=1e-3)
+    assert {name: outcome.verdict for name, outcome in found.items()} == {
+        "step-3": "baseline",
+        "cutout": "no difference",
+        "no-augmentation": "worse",
+        "adamw": "better",
+        "sgd": "worse",
+        "relu": "not known: too few seeds",
+    }
+
+
+def test_runs_on_a_gpu_are_not_compared(searched, tried, costs):
+    on_gpu = {"device_type": "cuda", "device": "Tesla T4"}
+    elsewhere = tried("sgd", (0.998, 0.01), (0.998, 0.01), **on_gpu) + tried(
+        "8-epochs", (0.998, 0.01), epochs=8, **on_gpu
+    )
+    assert tables.ablations([*elsewhere, *searched]) == tables.ablations(searched)
+    assert tables.frontier([*elsewhere, *costs]) == tables.frontier(costs)
+
+
+def test_all_of_several_seeds_are_compared_at_once():
+    losses = {"step-3": [-4.3, -4.4, -4.5], "sgd": [-4.2, -4.3], "relu": [-4.4], "adamw": [-4.6, -4.5, -4.6]}
+    found = tables.against_baseline(losses)
+    assert found == dict(
+        zip(("sgd", "adamw"), dunnett(losses["step-3"], [losses["sgd"], losses["adamw"]]), strict=True)
+    )
+    assert tables.against_baseline({name: losses[name] for name in ("sgd", "adamw")}) == {}
+    assert tables.against_baseline({"step-3": losses["step-3"]}) == {}
+
+
+def test_the_table_of_ablations(searched):
+    lines = tables.ablation_table(tables.ablations(searched)).markdown().splitlines()
+    assert lines[2].startswith("| step 3 | unchanged | 7,306 | 3 | 99.57 ± 0.06 | 0.0129 | – | – | baseline |")
+    assert lines[4].startswith("| images | no distortions | 7,306 | 3 | 99.30 ± 0.00 | 0.0205 | 1.59 | 1.52 – 1.67 |")
+
+
+def test_the_frontier_names_the_cheapest_on_target(costs):
+    found = tables.frontier(costs)
+    table = tables.frontier_table(found)
+    smallest = "After 15 epochs the smallest network with a mean of at least 99.40 % has 3,908 parameters"
+    fewest = "With 7,306 parameters the fewest epochs for it are 8"
+    assert f"{smallest}, though its interval reaches below. {fewest}." in table.note
+    assert table.rows[0][:5] == ("5 epochs", "7,306", "5", "2", "99.395 ± 0.007")
+    assert table.rows[-1][:5] == ("nothing changed", "7,306", "15", "3", "99.500 ± 0.010") and len(table.rows) == 5
+    assert "After 15 epochs there is no network with a mean of at least 99.40 %." in tables.cheapest(found[2:3])
+
+
+def test_step_3_is_read_from_its_records(make_record):
+    assert tables.step_3([make_record("2"), make_record("3", accuracies=(0.99,), recipe=asdict(STEP))]) == STEP
+    with pytest.raises(RecordError, match="no record of step 3"):
+        tables.step_3([make_record("2")])
+
+
+def test_the_figure_shows_every_ablation_with_its_interval(searched):
+    found = tables.ablations(searched)
+    (axis,) = figures.ablations(found, "a title").axes
+    labels = [label.get_text() for label in axis.get_yticklabels()]
+    shown = [outcome for outcome in found if outcome.gain]
+    assert labels == [f"{outcome.family}: {outcome.result.change}" for outcome in shown]
+    assert list(axis.lines[0].get_xdata()) == [math.exp(end) for end in shown[0].gain.interval]
+    assert list(axis.lines[1].get_xdata()) == [math.exp(shown[0].gain.mean)]
+
+
+def test_the_scale_of_losses_can_be_read_when_one_is_ten_times_the_others(searched):
+    cutout = next(outcome for outcome in tables.ablations(searched) if outcome.name == "cutout")
+    far = replace(cutout, gain=replace(cutout.gain, mean=2.3, interval=(2.2, 2.4)))
+    far = replace(far, result=replace(far.result, change="w" * 50))
+    near = replace(cutout, gain=replace(cutout.gain, mean=-0.1, interval=(-0.3, 0.1)))
+    figure = figures.ablations([near, far], "a title")
+    figure.canvas.draw()
+    (axis,) = figure.axes
+    left, right = axis.get_xlim()
+    boxes = [label.get_window_extent() for label in axis.get_xticklabels() if left <= label.get_position()[0] <= right]
+    assert len(boxes) >= 5
+    assert all(one.x1 < next_one.x0 for one, next_one in pairwise(boxes)), "labels run into each other"
+
+
+def test_the_frontier_has_a_panel_for_each_cost(costs):
+    figure = figures.frontier(tables.frontier(costs), "a title")
+    sizes, epochs = ([line for line in axis.lines if len(line.get_xdata()) > 2][-1] for axis in figure.axes)
+    assert list(sizes.get_xdata()) == [1916, 3908, 7306]
+    assert list(epochs.get_xdata()) == [5, 8, 15]
+    assert epochs.get_ydata()[-1] == pytest.approx(0.005)

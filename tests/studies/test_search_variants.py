@@ -1,0 +1,152 @@
+import json
+from dataclasses import asdict, fields, replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mnist_lab import experiment
+from mnist_lab.data import Dataset
+from mnist_lab.evidence import records
+from mnist_lab.fields.trace import facts
+from mnist_lab.models import PARAMETER_BUDGET, CompactNet, build, count_parameters, leaves
+from mnist_lab.recipe import Recipe
+from mnist_lab.studies.search import tables, variants
+from mnist_lab.studies.search.distortions import DISTORTIONS
+from mnist_lab.studies.search.networks import CHANNELS, NETWORKS, SIZES, compact
+
+STEP = Recipe("CompactNet", 15, 125, 0.01, "one-cycle", 0.2, 0.998, 13.0, 2, 0.15, 10.0, 0, "tensor")
+SEARCH, FRONTIER = variants.search(STEP), variants.frontier(STEP)
+EVERY = {variant.name: variant for variant in (*SEARCH, *FRONTIER)}
+
+
+def test_the_baseline_trains_as_the_step_does(few, settings):
+    baseline = EVERY[variants.BASELINE]
+    assert {field.name: getattr(baseline, field.name) for field in fields(Recipe)} == asdict(STEP)
+    data = Dataset("few", few, few)
+    openings = [experiment.measure_opening(replace(one, batch_size=20), data, settings) for one in (STEP, baseline)]
+    assert openings[0] == pytest.approx(openings[1], rel=1e-6)
+
+
+def test_all_others_differ_from_the_step_and_from_each_other():
+    assert len(EVERY) == len(SEARCH) + len(FRONTIER)
+    what = [json.dumps(asdict(replace(one, family="step 3", name="", change=""))) for one in EVERY.values()]
+    assert len(set(what)) == len(what)
+    assert {one.family for one in EVERY.values()} == set(variants.FAMILIES)
+    assert {one.network_name for one in EVERY.values()} == {"", *NETWORKS}
+    assert {one.distortion for one in EVERY.values()} == {"", *DISTORTIONS}
+    assert all(one.epochs < STEP.epochs or count_parameters(one.network()) < 7000 for one in FRONTIER)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_each_is_plain_data_and_learns(name, digits, settings):
+    variant = replace(EVERY[name], epochs=2, batch_size=16, warmup=0.2)
+    assert type(variant)(**json.loads(json.dumps(asdict(variant)))) == variant
+    data = Dataset(digits.name, digits.train.first(160), digits.test.first(50))
+    run = experiment.train(variant, data, settings, on_epoch=lambda epoch: None)
+    assert run.history[-1].train.loss < run.opening_loss + 0.05
+
+
+def test_the_tracked_records_are_of_the_recipes_of_today():
+    tracked = records.load(records.TRACKED)
+    step = tables.step_3(tracked)
+    now = {(one.kind, one.name): one for one in (*variants.search(step), *variants.frontier(step))}
+    for record in tracked:
+        if record.kind in ("ablation", "frontier"):
+            variant = now[record.kind, record.name]
+            assert (record.recipe, record.change) == (asdict(variant), variant.change), record.name
+            assert record.settings.score_on == variant.score_on, record.name
+
+
+def test_a_misspelt_option_is_refused():
+    for wrong in ({"distortion": "Mixup"}, {"network_name": "relu"}, {"method": "sgd"}, {"smoothing": 1.5}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            replace(SEARCH[0], **wrong)
+
+
+def test_only_the_frontier_sees_the_test_images():
+    assert {(one.kind, one.score_on) for one in SEARCH} == {("ablation", "held-out")}
+    assert {(one.kind, one.score_on) for one in FRONTIER} == {("frontier", "test")}
+    assert {variants.usual_seeds(one) for one in (SEARCH[0], *FRONTIER)} == {variants.MORE_SEEDS}
+    assert {variants.usual_seeds(one) for one in SEARCH[1:]} == {variants.SEEDS}
+
+
+def test_all_that_a_change_brings_with_it_is_in_its_words():
+    for batch in (EVERY["half-batch"], EVERY["double-batch"]):
+        assert batch.change.startswith(f"{batch.batch_size} images; peak rate {batch.learning_rate:g} and ")
+        assert f"averaging {batch.averaging:g} " in batch.change
+        same_images = batch.batch_size / (1 - batch.averaging), STEP.batch_size / (1 - STEP.averaging)
+        assert same_images[0] == pytest.approx(same_images[1], rel=0.02)
+    assert EVERY["half-augmentation"].change.endswith("up to 1 pixel")
+    assert EVERY["more-augmentation"].change.endswith("up to 3 pixels")
+    for variant in EVERY.values():
+        norms = [layer for layer in leaves(variant.network()) if isinstance(layer, nn.BatchNorm2d)]
+        channels = [norm.num_features for norm in norms]
+        told = f"{', '.join(map(str, channels[:4]))} channels" in variant.change
+        assert told == (set(channels) != set(CHANNELS)), variant.name
+
+
+def test_labels_are_smoothed():
+    logits, labels = torch.randn(50, 10), torch.arange(50) % 10
+    own, others = F.cross_entropy(logits, labels), -logits.log_softmax(1).mean()
+    assert EVERY["smoothing"].loss(logits, labels).item() == pytest.approx(float(0.9 * own + 0.1 * others), rel=1e-5)
+    assert SEARCH[0].loss(logits, labels).item() == pytest.approx(float(own), rel=1e-6)
+
+
+def test_norms_are_measured_on_the_training_images(few):
+    network = build("CompactNet")
+    norm = network[0][2]
+    SEARCH[0].before_scoring(network, few)
+    assert not norm.running_mean.any()
+    EVERY["fresh-statistics"].before_scoring(network, few)
+    with torch.no_grad():
+        pooled = network[0][:2](next(iter(SEARCH[0].scored(few)))[0])
+    assert torch.allclose(norm.running_mean, pooled.mean((0, 2, 3)), atol=1e-5)
+    assert torch.allclose(norm.running_var, pooled.var((0, 2, 3)), rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "decay"), [("adamw", 0.1), ("sgd", 1e-4)])
+def test_biases_do_not_decay(name, decay):
+    groups = EVERY[name].optimizer(build("CompactNet").parameters()).param_groups
+    assert {one.dim() > 1: group["weight_decay"] for group in groups for one in group["params"]} == {
+        True: decay,
+        False: 0.0,
+    }
+
+
+def test_a_cycled_momentum_falls_where_the_rate_climbs():
+    cycled = EVERY["cycled-momentum"]
+    optimizer = cycled.optimizer([nn.Parameter(torch.zeros(3))])
+    scheduler = cycled.scheduler(optimizer, 100)
+    moments, rates = [], []
+    for _ in range(100):
+        moments.append(optimizer.param_groups[0]["betas"][0])
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step() if len(rates) < 100 else None
+    assert moments[0] == moments[-1] == pytest.approx(0.95) and min(moments) == pytest.approx(0.85)
+    assert moments.index(min(moments)) == rates.index(max(rates)) == 100 * STEP.warmup - 1
+
+
+def test_every_network_is_within_the_budget():
+    for name, network in NETWORKS.items():
+        counts = facts(network())
+        assert counts.trainable < PARAMETER_BUDGET and counts.deployed < PARAMETER_BUDGET, name
+    assert [round(count_parameters(NETWORKS[size]()), -3) for size in SIZES] == [1000, 2000, 4000, 6000]
+
+
+def test_networks_start_from_the_step_s_weights_but_for_what_is_changed():
+    def seeded(network) -> nn.Sequential:
+        torch.manual_seed(0)
+        return network()
+
+    ours = dict(seeded(CompactNet).named_parameters())
+    for network in (lambda: compact(*CHANNELS), NETWORKS["ReLU"], NETWORKS["scaled norms"], NETWORKS["dropout"]):
+        theirs = dict(seeded(network).named_parameters())
+        assert all(torch.equal(theirs[name], values) for name, values in ours.items())
+    scaled = [layer for layer in leaves(NETWORKS["scaled norms"]()) if isinstance(layer, nn.BatchNorm2d)]
+    assert len(scaled) == 5 and all(isinstance(layer.weight, nn.Parameter) for layer in scaled)
+    kinds = [type(layer) for layer in leaves(NETWORKS["ReLU"]())]
+    assert kinds.count(nn.ReLU) == 4 and nn.SiLU not in kinds
+    assert [type(layer) for layer in leaves(NETWORKS["dropout"]())].count(nn.Dropout) == 4

@@ -1,0 +1,123 @@
+"""Tests of the commands, in a checkout made for them. Nothing is trained but a few of the embedded digits."""
+
+import argparse
+import json
+from dataclasses import asdict
+
+import pytest
+import torch
+
+from mnist_lab.data import DataNotFound
+from mnist_lab.evidence.records import append, load
+from mnist_lab.options import UsageError, only_run
+from mnist_lab.recipe import ParameterError
+from mnist_lab.runtime import DeviceUnavailable
+from mnist_lab.studies import commands
+from mnist_lab.studies.others.catalogue import RECIPES
+from mnist_lab.studies.search import variants
+
+ON_DIGITS = ("-p", "DATA", "digits", "-p", "EPOCHS", "1", "-p", "TRAIN_LIMIT", "300")
+
+
+@pytest.fixture
+def root(make_record, recipe, tmp_path, monkeypatch):
+    """A checkout with a tracked record of steps 2a and 3; MNIST_LAB_DATA is as it was afterwards."""
+    monkeypatch.setenv("MNIST_LAB_DATA", str(tmp_path / "no MNIST"))
+    for name in ("2a", "3"):
+        append(make_record(name, accuracies=(0.99, 0.995), recipe=asdict(recipe)), tmp_path / "notebooks" / "records")
+    return tmp_path
+
+
+@pytest.fixture
+def run(root):
+    """Runs a command in that checkout."""
+    top = argparse.ArgumentParser()
+    commands.add_commands(top.add_subparsers())
+
+    def run(*arguments: str) -> int:
+        options = top.parse_args(arguments)
+        return options.command(options, root)
+
+    return run
+
+
+def test_a_changed_study_is_kept_apart_and_goes_on(run, root, capsys):
+    tracked = load(root / "notebooks")
+    assert run("study", "3", *ON_DIGITS, "--seeds", "1", "--parallel", "1") == 0
+    assert run("study", "3", *ON_DIGITS, "--seeds", "2", "--parallel", "1") == 0
+    output = capsys.readouterr().out
+    assert output.count("seed   0") == output.count("seed   1") == 1
+    assert max(map(len, output.splitlines())) <= 80
+    first, second = load(root / "runs" / "studies" / "DATA-digits-EPOCHS-1-TRAIN_LIMIT-300")
+    assert (first.seed, second.seed, second.name, second.step) == (0, 1, "3", 3)
+    assert second.change == "DATA digits, EPOCHS 1, TRAIN_LIMIT 300"
+    assert load(root / "notebooks") == tracked
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("study", "3b"), r"there is no '3b' to train \(did you mean 3\?\)"),
+        (("study", "vgg"), r"there is no 'vgg' to train: use 2a, 3"),
+        (("reproduce", "B3later"), r"there is no 'B3later' to train \(did you mean B3Later\?\)"),
+        (("search", "half-rat"), r"\(did you mean half-rate\?\)"),
+        (("study", "3", "-p", "EPOCHS", "3", "--publish"), "a study with another EPOCHS is not published"),
+        (("study", "3", "-p", "SEED", "3"), "use --seeds N"),
+    ],
+)
+def test_what_cannot_be_done_is_told(run, arguments, message):
+    with pytest.raises(UsageError, match=message):
+        run(*arguments)
+
+
+def test_parameters_are_checked_before_data_are_fetched(run):
+    with pytest.raises(ParameterError, match=r"unknown parameter EPOCH .*did you mean EPOCHS"):
+        run("study", "3", "-p", "EPOCH", "3")
+    with pytest.raises(DataNotFound):
+        run("study", "3", "-p", "EPOCHS", "3")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_told_at_once(run):
+    for command in (("study", "3"), ("reproduce",), ("search", "sgd")):
+        with pytest.raises(DeviceUnavailable):
+            run(*command, "--device", "cuda")
+
+
+def test_two_studies_at_once_are_refused(run, root):
+    with only_run(root / "runs"), pytest.raises(UsageError, match="another run is under way"):
+        run("study", "3", *ON_DIGITS)
+
+
+def test_without_publish_nothing_that_is_tracked_changes(run, root, make_record, mnist, monkeypatch, capsys):
+    """All seeds are kept already, so that none is trained."""
+    monkeypatch.undo()  # to have MNIST
+    tracked, local = root / "notebooks" / "records", root / "runs" / "records"
+    history = (0.99,) * 15
+    for seed in range(2):
+        append(make_record("A1", seed, history, kind="published", recipe=asdict(RECIPES["A1"])), local)
+    run("reproduce", "A1", "--seeds", "2")
+    assert "A1" in capsys.readouterr().out
+    assert not (tracked / "published").exists()
+    run("reproduce", "A1", "--seeds", "2", "--publish")
+    assert load(tracked / "published") == load(local)
+
+
+def test_json_trains_nothing_and_tells_what_is_kept_too(run, root, make_record, recipe, capsys):
+    (sgd,) = (one for one in variants.search(recipe) if one.name == "sgd")
+    append(
+        make_record("sgd", 0, (0.9, 0.991), kind="ablation", score_on="held-out", recipe=asdict(sgd)),
+        root / "runs" / "records",
+    )
+    run("search", "--json")
+    found = {one["row"]: one for one in json.loads(capsys.readouterr().out)}
+    assert found["sgd"]["family"] == "optimizer"
+    assert found["sgd"]["mean"] == 0.991
+    run("reproduce", "--json")
+    assert [one["step"] for one in json.loads(capsys.readouterr().out)] == ["our step 2a", "our step 3"]
+
+
+def test_recipes_are_chosen_once_and_in_the_order_asked_for():
+    first, second, other = (RECIPES[name] for name in ("A1", "A2", "B1"))
+    groups = {"A": [first, second], "A1": [first], "B1": [other]}
+    assert commands.pick(["B1", "A1", "A"], groups, "") == [other, first, second]

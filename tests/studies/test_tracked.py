@@ -1,0 +1,40 @@
+"""The tracked records, and today's code: one still makes the other."""
+
+import math
+from dataclasses import asdict, replace
+
+import pytest
+
+from mnist_lab.evidence.records import TRACKED, load_file
+from mnist_lab.experiment import load_data, measure_opening
+from mnist_lab.recipe import Recipe
+from mnist_lab.runtime import ROOT
+from mnist_lab.studies.others.catalogue import RECIPES, VARIANTS
+from mnist_lab.studies.search.tables import step_3
+from mnist_lab.studies.search.variants import frontier, search
+
+FILES = sorted(TRACKED.rglob("*.jsonl"))
+
+
+@pytest.fixture(scope="module")
+def recipes() -> dict:
+    """Return every recipe of the studies by the kind and name of its records."""
+    step = step_3(load_file(TRACKED / "steps" / "3.jsonl"))
+    others = {("published", one.name): one for one in (*RECIPES.values(), *VARIANTS)}
+    return others | {(one.kind, one.name): one for one in (*search(step), *frontier(step))}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "notebooks")))
+def test_a_tracked_recipe_still_starts_training_as_its_record_says(path, recipes, mnist):
+    record = load_file(path)[0]
+    own = record.kind in ("step", "intermediate")
+    recipe = Recipe(**record.recipe) if own else recipes[record.kind, record.name]
+    assert asdict(recipe) == record.recipe
+    settings = replace(record.settings, device="cpu")
+    opening = measure_opening(recipe, load_data(settings), settings)
+    assert math.isclose(opening, record.opening_loss, rel_tol=1e-3)
+
+
+def test_every_recipe_of_the_studies_has_records(recipes):
+    tracked = {(record.kind, record.name) for record in (load_file(path)[0] for path in FILES)}
+    assert recipes.keys() <= tracked

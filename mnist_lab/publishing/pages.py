@@ -22,7 +22,7 @@ BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin\b[^>]*-->\n)(?:.*?\n)??(<!-- (
 def refresh(root: Path = ROOT, force: bool = False) -> None:
     """Write README's generated blocks anew, and execute the notebooks of evidence that are stale, or all.
 
-    Raises LabError if there are no records, README lacks a block, or a notebook fails.
+    Raises LabError if there are no records, none fill a block of README, or a notebook fails.
     """
     records = load(tracked_steps(root))
     if not records:
@@ -76,12 +76,12 @@ def execute_in_place(path: Path, root: Path = ROOT) -> None:
 def render(text: str, records: Sequence[Record]) -> str:
     """Return README ``text`` with every generated block made from ``records``; the rest stays as it is.
 
-    Raises LabError if a block that they fill is missing or an unknown one is there.
+    Raises LabError for a block that they do not fill.
     """
     blocks = make_blocks(records)
-    found = [match["name"] for match in BLOCK.finditer(text)]
-    if sorted(found) != sorted(blocks):
-        raise LabError(f"README.md has the generated blocks {found}, but the records fill {sorted(blocks)}")
+    unknown = [match["name"] for match in BLOCK.finditer(text) if match["name"] not in blocks]
+    if unknown:
+        raise LabError(f"README.md has the generated block {unknown[0]}, but the records fill {', '.join(blocks)}")
     return BLOCK.sub(lambda match: f"{match[1]}{blocks[match['name']]}\n{match[3]}", text)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import boto3
 import botocore.loaders
 import pytest
-from emulator import Emulator, Machine
+from emulator import WHERE, Emulator, Machine
 
 from mnist_lab.cloud import commands, verbs
 from mnist_lab.cloud.account import Account
@@ -20,11 +20,8 @@ from mnist_lab.runtime import Environment
 TRUST = """{"Version": "2012-10-17", "Statement": [
     {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
 ]}"""
-WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab", "--poll-seconds", "0.05"]
-
-botocore.loaders.create_loader = functools.cache(
-    botocore.loaders.create_loader
-)  # parse AWS's models once, not per test
+# AWS's models are parsed once, not for every account that a test makes.
+botocore.loaders.create_loader = functools.cache(botocore.loaders.create_loader)
 
 
 @pytest.fixture(scope="session")

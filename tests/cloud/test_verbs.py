@@ -12,8 +12,7 @@ from dataclasses import asdict
 import boto3
 import nbformat
 import pytest
-from conftest import WHERE
-from emulator import PATIENCE, Machine, wait_for
+from emulator import PATIENCE, WHERE, Machine, wait_for
 
 from mnist_lab import cli
 from mnist_lab.cloud import doctor, verbs

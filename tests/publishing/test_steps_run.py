@@ -9,7 +9,7 @@ from mnist_lab.publishing.notebooks import find_steps
 
 def test_all_step_notebooks_run_headless_side_by_side(tmp_path, capfd):
     steps = find_steps()
-    parameters = {"EPOCHS": 1, "TRAIN_LIMIT": 300, "DATA": "digits"}
+    parameters = {"EPOCHS": 1, "TRAIN_LIMIT": 1000, "DATA": "digits"}
     state = batch.State([step.number for step in steps], parameters, "", [])
     batch.conduct(tmp_path, state, cores=2)
     said = capfd.readouterr().out

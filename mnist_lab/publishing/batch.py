@@ -28,7 +28,7 @@ class State:
 
     steps: list[int]
     parameters: dict[str, object]  # that replace those of the notebooks
-    code: str  # a digest of all that the notebooks execute and compare with
+    code: str  # digests of all that the notebooks execute and compare with
     done: list[int]
 
     def save(self, folder: Path) -> None:
@@ -63,8 +63,8 @@ def start(
 
 
 def code_digest(steps: list[Step], root: Path) -> str:
-    """Return a digest of the code cells of ``steps``, of the package, and of the tracked records of the steps."""
-    package = folder_digest(Path(__file__).parents[1], "*.py")
+    """Return digests of the code cells of ``steps``, of what they import, and of the tracked records of the steps."""
+    package = folder_digest(Path(__file__).parents[1], "*.py", "fields/*.py", "evidence/*.py")
     tracked = folder_digest(tracked_steps(root), "*.jsonl")
     return " ".join([*(fingerprint(read(step.path)) for step in steps), package, tracked])
 
@@ -75,7 +75,10 @@ def tracked_steps(root: Path = ROOT) -> Path:
 
 
 def conduct(folder: Path, state: State, root: Path = ROOT, cores: int | None = None) -> None:
-    """Execute the steps of a batch that are not done, in order, as many at a time as there are cores for.
+    """Execute the steps of a batch that are not done, as many at a time as there are cores for.
+
+    The last step, which trains longest, starts together with the first; the others follow in order. So whoever waits
+    for the result of the step before waits for one that has started, or that starts when another one ends.
 
     A step's file ``NN.pending`` in ``folder`` says that its result is still to come, and goes when the step is done.
     With the first step that fails, or an interruption, all stop. Raises NotebookError.
@@ -84,6 +87,8 @@ def conduct(folder: Path, state: State, root: Path = ROOT, cores: int | None = N
     for step in waiting:
         pending(folder, step).touch()
     side_by_side = min(max(1, (cores or usable_cores()) // int(state.parameters.get("THREADS", 1))), len(waiting))
+    if side_by_side > 1:
+        waiting.insert(1, waiting.pop())
     lines: SimpleQueue[str] = SimpleQueue()
     running: list[Child] = []
     try:

@@ -110,10 +110,10 @@ def digests(files: list[Path]) -> dict[str, str]:
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)}
 
 
-def folder_digest(folder: Path, pattern: str) -> str:
-    """Return a SHA-256 of the names and contents of all files below ``folder`` that match ``pattern``."""
+def folder_digest(folder: Path, *patterns: str) -> str:
+    """Return a SHA-256 of the names and contents of all files in ``folder`` that match one of ``patterns``."""
     found = hashlib.sha256()
-    for path in sorted(folder.rglob(pattern)):
+    for path in sorted(path for pattern in patterns for path in folder.glob(pattern)):
         content = path.read_bytes()
         found.update(f"{path.relative_to(folder).as_posix()} {len(content)}\n".encode() + content)
     return found.hexdigest()

@@ -55,7 +55,7 @@ def is_stale(path: Path, root: Path = ROOT) -> bool:
 
 def records_digest(root: Path = ROOT) -> str:
     """Return a digest of all that is tracked of past runs."""
-    return folder_digest(root / TRACKED.relative_to(ROOT), "*.json*")
+    return folder_digest(root / TRACKED.relative_to(ROOT), "*/*.json*")
 
 
 def execute_in_place(path: Path, root: Path = ROOT) -> None:

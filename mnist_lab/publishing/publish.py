@@ -31,6 +31,7 @@ def check_records(steps: list[Step], made: list[Record]) -> None:
 
 
 def refuse(reasons: list[str]) -> None:
+    """Raise UsageError if there are reasons not to publish."""
     if reasons:
         raise UsageError(f"this cannot be published, since {', and '.join(reasons)}")
 

@@ -54,9 +54,9 @@ def conduct(plans: Sequence[Plan], stores: Sequence[Path], executor: Executor, t
     """Train the seeds of ``plans`` that are in no store yet, and return the records of all, plan by plan.
 
     Stores are folders of records. A new record is added to the last of them as soon as it is made. The executor gets
-    ``together`` seeds at a time: 1 for a CPU, more for a GPU, which trains them side by side. On CPUs numbers do
-    not depend on who trains a seed. Raises RecordError if a store is damaged, and StudyError if it holds something else under
-    the name of a plan, or if a seed did not finish: the same call then goes on from there.
+    ``together`` seeds at a time: 1 for a CPU, more for a GPU, which trains them side by side. On CPUs numbers do not
+    depend on who trains a seed. Raises RecordError if a store is damaged, and StudyError if it holds something else
+    under the name of a plan, or if a seed did not finish: the same call then goes on from there.
     """
     known = [[(store / plan.place, finished(plan, store / plan.place)) for store in stores] for plan in plans]
     done = [{seed: one for _, found in reversed(files) for seed, one in found.items()} for files in known]

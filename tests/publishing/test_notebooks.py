@@ -141,13 +141,13 @@ def test_what_a_reader_should_not_meet_is_refused(write_step, has_run, folder, d
 def test_a_folders_digest_is_of_names_and_contents(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "one.json").write_text("1")
-    before = notebooks.folder_digest(tmp_path, "*.json")
+    before = notebooks.folder_digest(tmp_path, "*/*.json")
     (tmp_path / "a" / "other.txt").write_text("2")
-    assert notebooks.folder_digest(tmp_path, "*.json") == before
+    assert notebooks.folder_digest(tmp_path, "*/*.json") == before
     (tmp_path / "a" / "one.json").write_text("2")
-    changed = notebooks.folder_digest(tmp_path, "*.json")
+    changed = notebooks.folder_digest(tmp_path, "*/*.json")
     shutil.move(tmp_path / "a" / "one.json", tmp_path / "a" / "two.json")
-    assert len({before, changed, notebooks.folder_digest(tmp_path, "*.json")}) == 3
+    assert len({before, changed, notebooks.folder_digest(tmp_path, "*/*.json")}) == 3
 
 
 def test_the_steps_of_a_checkout_are_found_by_their_number(write_step, root):

@@ -195,7 +195,7 @@ fi
 
 stage='running step 3'
 cd "$repository"
-export MNIST_LAB_COMMIT=$commit
+[[ -z $commit ]] || export MNIST_LAB_COMMIT=$commit
 code=0
 within "$environment/bin/python" -c 'import sys; from mnist_lab.cli import main; sys.exit(main())' \
     run --step 3 "${arguments[@]}" || code=$?

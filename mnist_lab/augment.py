@@ -2,14 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnist_lab.batches import Augment
-
 SEED_LIMIT = 2**31  # albumentations is reseeded, batch by batch, with a number below this
+
+
+class Augment(Protocol):
+    """A random distortion of images in [0, 1], in two parts: chance first, for a whole epoch, then the work."""
+
+    def draw(self, images: int, generator: torch.Generator) -> Tensor:
+        """Draw some numbers for each of so many images from a CPU generator: (images, numbers)."""
+
+    def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
+        """Distort images (B, 1, 28, 28) by their ``numbers``, on the images' device; shape and range stay."""
 
 
 @dataclass(frozen=True)
@@ -27,8 +36,8 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Draws:
-    """What was drawn for each of B images."""
+class Distortions:
+    """How each of B images is distorted."""
 
     rotation: Tensor  # (B,) degrees, counter-clockwise as one sees it
     shift: Tensor  # (B, 2) pixels right and down
@@ -37,7 +46,7 @@ class Draws:
     corner: Tensor  # (B, 2) column and row of the cutout's first pixel
 
 
-def draw(policy: Policy, count: int, generator: torch.Generator) -> Draws:
+def draw_distortions(policy: Policy, count: int, generator: torch.Generator) -> Distortions:
     """Draw distortions for ``count`` images from a CPU ``generator``, whatever device the images are on."""
 
     def uniform(limit: float) -> Tensor:
@@ -46,7 +55,7 @@ def draw(policy: Policy, count: int, generator: torch.Generator) -> Draws:
     def whole(low: int, high: int) -> Tensor:
         return torch.randint(low, high + 1, (count, 2), generator=generator)
 
-    return Draws(
+    return Distortions(
         rotation=uniform(policy.rotation),
         shift=whole(-policy.shift, policy.shift),
         scale=1 + uniform(policy.scale),
@@ -56,31 +65,32 @@ def draw(policy: Policy, count: int, generator: torch.Generator) -> Draws:
 
 
 class TensorEngine:
-    """Distort a whole batch at once, on its device: one resampling, then cutout. See :class:`batches.Augment`."""
+    """Distort a whole batch at once, on its device: one resampling, then cutout. It is an :class:`Augment`."""
 
     def __init__(self, policy: Policy):
         self.policy = policy
 
     def draw(self, images: int, generator: torch.Generator) -> Tensor:
         """Return (images, 8): the six numbers of an affine matrix, then the corner of the cutout."""
-        draws = draw(self.policy, images, generator)
-        return torch.cat([compose(draws).flatten(1), draws.corner], dim=1)
+        drawn = draw_distortions(self.policy, images, generator)
+        return torch.cat([inverse_matrix(drawn).flatten(1), drawn.corner], dim=1)
 
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        images = resample(images, draws[:, :6].view(-1, 2, 3))
-        return cut_out(images, draws[:, 6:], self.policy.cutout) if self.policy.cutout else images
+    def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
+        matrix, corner = numbers[:, :6].view(-1, 2, 3), numbers[:, 6:]
+        images = resample(images, matrix)
+        return cut_out(images, corner, self.policy.cutout) if self.policy.cutout else images
 
 
-def compose(draws: Draws, height: int = 28, width: int = 28) -> Tensor:
-    """Return scale, rotation, shear and shift about the centre as one matrix (B, 2, 3) for :func:`resample`.
+def inverse_matrix(drawn: Distortions, height: int = 28, width: int = 28) -> Tensor:
+    """Return where each pixel of a distorted image comes from, as a matrix (B, 2, 3) for :func:`resample`.
 
-    It leads from output to input, in units of half an image, and is composed as albumentations composes it, so
-    that both engines draw the same image.
+    The distortions scale, rotate, shear and shift about the centre, in this order, as albumentations does; so both
+    engines make the same image. The matrix undoes them, in units of half an image, as ``affine_grid`` wants it.
     """
-    angle, slope = torch.deg2rad(draws.rotation), torch.deg2rad(draws.shear).tan()
-    cos, sin = angle.cos() / draws.scale, angle.sin() / draws.scale
-    # From output to input pixels about the centre: shift back, unshear, rotate back, scale back.
-    across, down = draws.shift[:, 0], draws.shift[:, 1]
+    angle, slope = torch.deg2rad(drawn.rotation), torch.deg2rad(drawn.shear).tan()
+    cos, sin = angle.cos() / drawn.scale, angle.sin() / drawn.scale
+    # In pixels: x_of_y is how far right the source lies for each pixel down, and so on.
+    across, down = drawn.shift[:, 0], drawn.shift[:, 1]
     x_of_x, x_of_y = cos, -sin - cos * slope
     y_of_x, y_of_y = sin, cos - sin * slope
     x_offset = -(x_of_x * across + x_of_y * down)
@@ -113,21 +123,21 @@ def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
 class AlbumentationsEngine:
     """Distort a batch image by image with an albumentations pipeline.
 
-    ``compose`` is any ``A.Compose`` that maps an image (28, 28) of float32 in [0, 1] to the same shape
+    ``pipeline`` is any ``A.Compose`` that maps an image (28, 28) of float32 in [0, 1] to the same shape
     and range. It is reseeded for every batch, from the one generator that orders the batches, so a seed
     means the same images wherever and whenever it runs (``random.seed`` has no effect on albumentations).
     """
 
-    def __init__(self, compose):
-        self.compose = compose
+    def __init__(self, pipeline):
+        self.pipeline = pipeline
 
     def draw(self, images: int, generator: torch.Generator) -> Tensor:
         """Return a seed (images, 1) for each image; a batch uses that of its first."""
         return torch.randint(SEED_LIMIT, (images, 1), generator=generator)
 
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        self.compose.set_random_seed(int(draws[0]))
-        distorted = [torch.as_tensor(self.compose(image=image)["image"]) for image in images[:, 0].cpu().numpy()]
+    def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
+        self.pipeline.set_random_seed(int(numbers[0]))
+        distorted = [torch.as_tensor(self.pipeline(image=image)["image"]) for image in images[:, 0].cpu().numpy()]
         return torch.stack(distorted).unsqueeze(1).to(images)
 
 

@@ -1,24 +1,14 @@
 """Batches, cut from a split that lives in memory."""
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from mnist_lab.augment import Augment
 from mnist_lab.data import Split
 
 MEAN, STD = 0.1307, 0.3081  # of the 60,000 training images, pixels in [0, 1]
-
-
-class Augment(Protocol):
-    """A random distortion of images in [0, 1], in two parts: chance first, for a whole epoch, then the work."""
-
-    def draw(self, images: int, generator: torch.Generator) -> Tensor:
-        """Draw for so many images from a CPU generator: a row of numbers each, whose meaning is the engine's own."""
-
-    def __call__(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Distort images (B, 1, 28, 28) by their rows of draws, on the images' device; shape and range stay."""
 
 
 def normalise(images: Tensor, mean: float = MEAN, std: float = STD) -> Tensor:
@@ -53,22 +43,22 @@ class ShuffledBatches:
     def draw_epoch(self) -> tuple[Tensor, Tensor | None]:
         """Draw which images (count * size,) an epoch shows in which order, and how each is augmented."""
         order = torch.randperm(len(self.split), generator=self.generator)[: self.count * self.size]
-        draws = None if self.augment is None else self.augment.draw(len(order), self.generator)
+        numbers = None if self.augment is None else self.augment.draw(len(order), self.generator)
         device = self.split.images.device
-        return order.to(device), None if draws is None else draws.to(device)
+        return order.to(device), None if numbers is None else numbers.to(device)
 
-    def cut(self, chosen: Tensor, draws: Tensor | None) -> tuple[Tensor, Tensor]:
+    def cut(self, chosen: Tensor, numbers: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return the images (B, 1, 28, 28) and labels (B,) of ``chosen`` (B,), ready to train on."""
         images = self.split.images[chosen].float() / 255
         if self.augment is not None:
-            images = self.augment(images, draws)
+            images = self.augment(images, numbers)
         return normalise(images), self.split.labels[chosen]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        order, draws = self.draw_epoch()
+        order, numbers = self.draw_epoch()
         for start in range(0, len(order), self.size):
             batch = slice(start, start + self.size)
-            yield self.cut(order[batch], None if draws is None else draws[batch])
+            yield self.cut(order[batch], None if numbers is None else numbers[batch])
 
 
 class OrderedBatches:

@@ -60,7 +60,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def print_models(options: argparse.Namespace) -> int:
-    """List every network with its counts and where it comes from."""
+    """List every network with its parameters, multiply-accumulates (MACs), receptive field and origin."""
     from mnist_lab.fields.trace import facts
     from mnist_lab.models import MODELS
     from mnist_lab.studies.others.catalogue import networks
@@ -71,10 +71,10 @@ def print_models(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps([dataclasses.asdict(model) | {"origin": origins[name]} for name, model in found.items()]))
         return 0
-    print(f"{'model':<12}{'parameters':>10}{'deployed':>10}{'MACs':>11}{'field':>7}  origin")
+    print(f"{'model':<12}{'parameters':>10}{'MACs':>10}{'field':>6}  origin")
     for name, model in found.items():
-        counts = f"{model.trainable:>10,}{model.deployed:>10,}{model.multiply_accumulates:>11,}"
-        print(f"{name:<12}{counts}{model.receptive_field:>7}  {origins[name]}")
+        counts = f"{model.trainable:>10,}{model.multiply_accumulates:>10,}{model.receptive_field:>6}"
+        print(f"{name:<12}{counts}  {origins[name]}")
     return 0
 
 

@@ -126,8 +126,8 @@ def train(
 def measure_opening(recipe: AnyRecipe, data: Dataset, settings: Settings) -> float:
     """Return the mean loss of the first ten batches of a run, which then starts afresh.
 
-    Weights, order, augmentation, optimizer and schedule all show in it, and ten updates are too few for the
-    rounding of another machine to matter: code that still gives a record's number still is the code that made it.
+    It shows weights, order, augmentation, optimizer and schedule, and after ten updates another machine's rounding
+    hardly matters yet. So if the code still gives the number in a record, it still trains as it did for that record.
     """
     parts = assemble(recipe, data, settings)
     batches = list(itertools.islice(parts.batches, OPENING))

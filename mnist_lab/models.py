@@ -19,7 +19,7 @@ class BatchNorm(nn.BatchNorm2d):
 
     What a scale does, the filters of the next layer can nearly do as well, so it would be parameters spent for
     little; without it, folding the norm into its convolution (see :func:`fold_batch_norm`) leaves the number of
-    parameters as it was. The scale is a constant 1 and not None, since CUDA cannot train a bias without a weight.
+    parameters as it was. The scale is a constant 1: without one, PyTorch cannot train the bias on CUDA.
     """
 
     def __init__(self, channels: int):
@@ -44,7 +44,7 @@ def stem(channels: int) -> nn.Sequential:
 def separable_block(c_in: int, c_out: int) -> nn.Sequential:
     """3x3 convolution of each channel -> 1x1 convolution across channels -> norm -> SiLU.
 
-    About a seventh of a full convolution's weights buys width; nothing bends the values between the two halves
+    About a seventh of a full convolution's weights buys width; there is no activation between the two
     (Chollet, "Xception", CVPR 2017, section 4.7, found that it harms). SiLU, x sigmoid(x), is a ReLU with a smooth
     knee (Elfwing, Uchibe and Doya, Neural Networks 2018).
     """

@@ -13,8 +13,8 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from mnist_lab import LabError
-from mnist_lab.augment import ENGINES, Policy
-from mnist_lab.batches import Augment, OrderedBatches
+from mnist_lab.augment import ENGINES, Augment, Policy
+from mnist_lab.batches import OrderedBatches
 from mnist_lab.data import Split
 from mnist_lab.models import MODELS, build
 
@@ -100,8 +100,8 @@ class Recipe:
     def scheduler(self, optimizer: Optimizer, updates: int) -> LRScheduler | None:
         """Return the learning-rate schedule over ``updates`` batches; None if the rate stays constant.
 
-        One cycle (Smith and Topin, "Super-convergence", 2018, section 3): up to the peak and down to nearly 0, both
-        in straight lines. Adam's momentum stays as it is: one change at a time.
+        One cycle (Smith and Topin, "Super-convergence", 2018, section 3): from a 25th of the peak up to it, and down
+        to nearly 0, both in straight lines. PyTorch would cycle Adam's momentum, too: one change at a time.
         """
         if self.schedule == "constant":
             return None
@@ -118,7 +118,7 @@ class Recipe:
         return OrderedBatches(split)
 
     def before_scoring(self, model: nn.Module, train: Split) -> None:
-        """Leave ``model`` as training left it."""
+        """Leave ``model`` as training left it; a recipe of the search measures its norms anew here."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -20,7 +20,6 @@ LIGHT = {"options", ""}  # of the command line; "" is the package itself, which 
 ALLOWED = {
     "core": set(),
     "fields": {"core"},
-    "use": {"core"},
     "speed": {"core"},
     "evidence": {"core", "fields"},
     "studies": {"core", "fields", "evidence", "speed"},
@@ -104,7 +103,7 @@ def test_a_step_notebook_needs_few_modules():
     imports = "\n".join(ast.unparse(node) for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom)))
     files = loaded_by(imports)
     assert len(files) <= 16
-    assert {place_of(name_of(path)) for path in files} <= {"core", "fields", "evidence", "use"}
+    assert {place_of(name_of(path)) for path in files} <= {"core", "fields", "evidence"}
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__init__"], ids=name_of)

@@ -25,7 +25,8 @@ def add_commands(verbs) -> None:
     """Add ``sagemaker`` and its verbs to the command line's subparsers."""
     from mnist_lab.cloud.settings import add_options
 
-    top = verbs.add_parser("sagemaker", help="run step 3 on a SageMaker GPU", description=f"{__doc__} Note: {BILL}.")
+    about = f"Run step 3 on a SageMaker GPU, and stop paying for it: {BILL}."
+    top = verbs.add_parser("sagemaker", help="run step 3 on a SageMaker GPU", description=about)
     added = top.add_subparsers(required=True, metavar="verb")
     parsers = {name: added.add_parser(name, help=about, description=about) for name, (_, about) in VERBS.items()}
     for name, verb in parsers.items():

@@ -11,7 +11,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from mnist_lab.batches import Augment
+from mnist_lab.augment import Augment
 from mnist_lab.data import Split
 from mnist_lab.evidence.records import Record
 from mnist_lab.evidence.results import LAST_EPOCHS, by_row, misread_wrong_labels, row_name

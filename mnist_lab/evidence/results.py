@@ -120,7 +120,7 @@ def _result(group: list[Record]) -> Result:
         misread_wrong_labels=None if None in wrong_labels else statistics.fmean(map(len, wrong_labels)),
         seconds=statistics.median(record.seconds for record in group),
         seconds_per_epoch=statistics.median(record.seconds_per_epoch for record in group),
-        device=", ".join(sorted({machine(record) for record in group})),
+        device="; ".join(sorted({machine(record) for record in group})),
     )
 
 

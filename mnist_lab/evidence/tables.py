@@ -97,7 +97,7 @@ def results_table(results: Sequence[Result]) -> Table:
 def provenance(results: Sequence[Result]) -> str:
     """Return which data and machines the numbers come from, and what they are."""
     scored = " and ".join(sorted({f"{result.scored_on} images of {result.data}" for result in results}))
-    devices = "; ".join(sorted({result.device for result in results}))
+    devices = "; ".join(sorted({one for result in results for one in result.device.split("; ")}))
     return (
         f"Last epoch, scored on {scored}; mean ± standard deviation over seeds. Parameters: trainable / deployed. "
         "Seconds: a run with its evaluations, median over seeds; other programs may have run beside it. "

@@ -106,14 +106,17 @@ class NotebookInstance(models.FakeSagemakerNotebookInstance):
         threading.Thread(target=self.boot, daemon=True).start()
 
     def boot(self) -> None:
-        """Carry out the script as it is stored now; its exit code decides."""
-        while self.notebook_instance_name not in self.backend.notebook_instances:
+        """Carry out the script as it is stored now; its exit code decides. Nothing, if the test is over meanwhile."""
+        boots = WORLD.boots
+        while self.backend.notebook_instances.get(self.notebook_instance_name) is not self:
+            if WORLD.boots is not boots:
+                return
             time.sleep(0.01)  # created, and not yet listed
         try:
-            if WORLD.capacity and self.lifecycle_config_name:
+            found = self.backend.notebook_instance_lifecycle_configurations.get(self.lifecycle_config_name)
+            if WORLD.capacity and found:
                 WORLD.boots.append(self.notebook_instance_name)
-                configuration = self.backend.notebook_instance_lifecycle_configurations[self.lifecycle_config_name]
-                script = base64.b64decode(configuration.on_start[0]["Content"], validate=True)
+                script = base64.b64decode(found.on_start[0]["Content"], validate=True)
                 code = WORLD.on_boot(self.notebook_instance_name, script)
                 self.failure = f"Notebook Instance Lifecycle Config failed with exit code {code}" if code else ""
         finally:

@@ -55,7 +55,7 @@ def test_step_3_runs_comes_home_and_leaves_nothing_behind(aws, emulator, tmp_pat
     machine = Machine(tmp_path / "machine", emulator, stub_cuda=True, told="3.10.9-2.10.0")
     aws.on_boot, aws.on_halt = machine.boot, machine.halt
     try:
-        code = lab("run", "--json", *SMALL, "--poll-seconds", "3")
+        code = lab("run", "--json", *SMALL, "--poll-seconds", "1")
         out, err = capsys.readouterr()
         assert code == 0, err
         said = json.loads(out)

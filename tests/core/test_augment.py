@@ -9,13 +9,13 @@ from scipy import stats
 from mnist_lab import augment
 from mnist_lab.augment import (
     AlbumentationsEngine,
-    Draws,
+    Distortions,
     Policy,
     TensorEngine,
     albumentations_pipeline,
-    compose,
     cut_out,
-    draw,
+    draw_distortions,
+    inverse_matrix,
     resample,
 )
 
@@ -28,15 +28,15 @@ def images(digits) -> torch.Tensor:
     return digits.train.images[:64].float() / 255
 
 
-def still(count: int, **changes: torch.Tensor) -> Draws:
-    """Draws that leave images as they are, but for ``changes``."""
+def still(count: int, **changes: torch.Tensor) -> Distortions:
+    """Distortions that leave images as they are, but for ``changes``."""
     zeros = torch.zeros(count)
     values = {"rotation": zeros, "shift": torch.zeros(count, 2, dtype=torch.int64), "scale": zeros + 1, "shear": zeros}
-    return Draws(**{**values, "corner": torch.zeros(count, 2, dtype=torch.int64), **changes})
+    return Distortions(**{**values, "corner": torch.zeros(count, 2, dtype=torch.int64), **changes})
 
 
-def distort(images: torch.Tensor, draws: Draws) -> torch.Tensor:
-    return resample(images, compose(draws))
+def distort(images: torch.Tensor, draws: Distortions) -> torch.Tensor:
+    return resample(images, inverse_matrix(draws))
 
 
 def apply(engine, images: torch.Tensor, seed: int) -> torch.Tensor:
@@ -110,7 +110,7 @@ def test_a_blank_image_stays_blank():
     assert apply(TensorEngine(STRONG), blank, 0).abs().max() == 0
 
 
-def fixed_affine(draws: Draws, index: int):
+def fixed_affine(draws: Distortions, index: int):
     """Return albumentations' transform that draws exactly what ``draws`` hold for one image."""
     rotation, scale, shear = (float(values[index]) for values in (draws.rotation, draws.scale, draws.shear))
     across, down = (int(value) for value in draws.shift[index])
@@ -125,7 +125,9 @@ def fixed_affine(draws: Draws, index: int):
 
 
 def test_both_engines_draw_the_same_image(images):
-    draws = draw(Policy(rotation=20, shift=3, scale=0.2, shear=15), len(images), torch.Generator().manual_seed(0))
+    draws = draw_distortions(
+        Policy(rotation=20, shift=3, scale=0.2, shear=15), len(images), torch.Generator().manual_seed(0)
+    )
     ours = distort(images, draws)[:, 0].numpy()
     theirs = np.stack([fixed_affine(draws, i)(image=image)["image"] for i, image in enumerate(images[:, 0].numpy())])
     # OpenCV rounds sampling positions to 1/32 pixel: neighbouring pixels differ by at most 1, so 2/32 in a pixel.
@@ -135,7 +137,7 @@ def test_both_engines_draw_the_same_image(images):
 
 def test_both_engines_draw_from_the_same_distributions():
     count = 2000
-    draws = draw(STRONG, count, torch.Generator().manual_seed(0))
+    draws = draw_distortions(STRONG, count, torch.Generator().manual_seed(0))
     affine, dropout = albumentations_pipeline(STRONG).transforms
     affine.set_random_seed(0)
     shape = {"shape": (28, 28)}

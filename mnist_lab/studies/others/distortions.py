@@ -14,7 +14,8 @@ import torch
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from mnist_lab.batches import MEAN, Augment
+from mnist_lab.augment import Augment
+from mnist_lab.batches import MEAN
 
 SIDE = 28  # pixels, of every image here
 ATTEMPTS = 10  # torchvision draws a rectangle anew until one fits, at most so often
@@ -198,7 +199,7 @@ def inside(rectangle: Tensor) -> Tensor:
 
 
 class Chain:
-    """Several distortions, one after the other; see :class:`batches.Augment`."""
+    """Several distortions, one after the other; see :class:`augment.Augment`."""
 
     def __init__(self, parts: Sequence[Augment]):
         self.parts = parts

@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from mnist_lab.batches import MEAN, STD, Augment, OrderedBatches
+from mnist_lab.augment import Augment
+from mnist_lab.batches import MEAN, STD, OrderedBatches
 from mnist_lab.data import Split
 from mnist_lab.studies.others.distortions import DISTORTIONS, Chain
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.quasirandom import SobolEngine
 
-from mnist_lab.augment import SEED_LIMIT, Draws, Policy, TensorEngine, compose
+from mnist_lab.augment import SEED_LIMIT, Distortions, Policy, TensorEngine, inverse_matrix
 
 CLEAN_EPOCHS = 2  # at the end of a run
 ALPHA = 0.2  # of mixup
@@ -34,7 +34,7 @@ class CleanEnd(TensorEngine):
 
 
 class BalancedEngine(TensorEngine):
-    """Draws from a Sobol sequence: in any batch, each part of the range is drawn about equally often.
+    """Distortions from a Sobol sequence: in any batch, each part of the range is drawn about equally often.
 
     Independent draws turn more images of a batch to the left than to the right, or the reverse. Taken by itself, each
     image's draw is as random as before (the sequence is scrambled: Owen, Journal of Complexity 1998); only the draws of
@@ -51,14 +51,14 @@ class BalancedEngine(TensorEngine):
             return low + (places * (high + 1 - low)).floor()
 
         turns, scales, slants = (2 * places[:, :3] - 1).float().unbind(1)
-        draws = Draws(
+        draws = Distortions(
             rotation=policy.rotation * turns,
             shift=whole(places[:, 3:5], -policy.shift, policy.shift).float(),
             scale=1 + policy.scale * scales,
             shear=policy.shear * slants,
             corner=whole(places[:, 5:], 0, 28 - policy.cutout).float(),
         )
-        return torch.cat([compose(draws).flatten(1), draws.corner], dim=1)
+        return torch.cat([inverse_matrix(draws).flatten(1), draws.corner], dim=1)
 
 
 class Mixup(TensorEngine):

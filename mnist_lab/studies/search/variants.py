@@ -18,7 +18,8 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.optim.swa_utils import update_bn
 
-from mnist_lab.batches import Augment, OrderedBatches
+from mnist_lab.augment import Augment
+from mnist_lab.batches import OrderedBatches
 from mnist_lab.data import Split
 from mnist_lab.recipe import STRICT, Recipe, one_of
 from mnist_lab.studies.search.distortions import DISTORTIONS

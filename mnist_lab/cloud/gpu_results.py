@@ -1,4 +1,4 @@
-"""The records of a fetched run: whether they are a result, and how they become tracked."""
+"""The records of a fetched run: and whether they are a result."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -7,7 +7,7 @@ from pathlib import Path
 from mnist_lab.cloud.bundle import STEP
 from mnist_lab.cloud.deployment import defaults
 from mnist_lab.cloud.errors import CloudError
-from mnist_lab.evidence.records import Record, is_publishable, load, load_file, write
+from mnist_lab.evidence.records import Record, is_publishable, load
 from mnist_lab.recipe import read_parameters
 
 
@@ -30,17 +30,3 @@ def refusals(records: Sequence[Record]) -> list[str]:
     if records[-1].recipe != asdict(recipe):
         reasons.append("its recipe is not the notebook's")
     return reasons
-
-
-def merge(records: Sequence[Record], tracked: Path) -> list[Path]:
-    """Write ``records`` into the folder ``tracked``; other seeds of the same recipe and images stay.
-
-    Returns the files written.
-    """
-    merged = list(records)
-    for like in {record.place: record for record in records}.values():
-        seeds = {record.seed for record in records if record.place == like.place}
-        before = load_file(tracked / like.place) if (tracked / like.place).exists() else []
-        same = [old for old in before if (old.recipe, old.images) == (like.recipe, like.images)]
-        merged += [old for old in same if old.seed not in seeds]
-    return write(merged, tracked)

@@ -18,7 +18,7 @@ from mnist_lab.cloud.runs import fetch as download
 from mnist_lab.cloud.script import LARGEST, Job, read_back, render
 from mnist_lab.cloud.session import Session
 from mnist_lab.cloud.settings import CloudSettings
-from mnist_lab.evidence.records import load
+from mnist_lab.evidence.records import load, merge
 from mnist_lab.evidence.tables import beside
 from mnist_lab.options import Interrupted
 
@@ -119,7 +119,7 @@ def bring_home(session: Session, account: Account, job: Job, status: RunStatus) 
         else:
             lines.append(beside(result, load(session.tracked)))
             if session.options.publish:
-                lines += [f"published: {path}" for path in gpu_results.merge(records, session.tracked)]
+                lines += [f"published: {path}" for path in merge(records, session.tracked)]
             else:
                 lines.append("nothing tracked was changed; to publish it: mnist-lab sagemaker fetch --publish")
     lines.append(f"files: {folder}")

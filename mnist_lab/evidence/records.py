@@ -5,7 +5,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -187,6 +187,19 @@ def write(records: Iterable[Record], folder: Path) -> list[Path]:
     for path, group in by_place.items():
         write_whole(path, b"".join(as_line(one) for one in sorted(group, key=lambda one: one.seed)))
     return list(by_place)
+
+
+def merge(records: Sequence[Record], folder: Path) -> list[Path]:
+    """Put ``records`` into their files in ``folder``, each in place of its own seed, and return the files.
+
+    Other seeds there stay if they are of the same recipe and images. Raises RecordError for a damaged file, OSError.
+    """
+    merged = list(records)
+    for like in {one.place: one for one in records}.values():
+        new = {one.seed for one in records if one.place == like.place}
+        old = load_file(folder / like.place) if (folder / like.place).is_file() else []
+        merged += [one for one in old if one.seed not in new and (one.recipe, one.images) == (like.recipe, like.images)]
+    return write(merged, folder)
 
 
 def as_line(record: Record) -> bytes:

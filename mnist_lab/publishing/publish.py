@@ -68,14 +68,9 @@ def replace_records(made: list[Record], root: Path) -> list[Path]:
     Other seeds stay, and so do those of another kind of device, as long as they are of the same recipe.
     """
     recipes = {record.name: record.recipe for record in made}
-    new = {(record.place, record.seed) for record in made}
-    kept = [
-        one
-        for one in records.load(tracked_steps(root))
-        if (one.place, one.seed) not in new and recipes.get(one.name) == one.recipe
-    ]
-    written = records.write([*kept, *made], tracked_steps(root).parent)
+    written = records.merge(made, tracked_steps(root).parent)
     for path in tracked_steps(root).glob("*.jsonl"):
-        if path not in written:
+        first = records.load_file(path)[0]
+        if path not in written and recipes.get(first.name) != first.recipe:
             path.unlink()
     return written

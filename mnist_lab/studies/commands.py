@@ -181,15 +181,16 @@ def train_all(options: argparse.Namespace, chosen: Iterable[tuple], root: Path |
 
 def train(options: argparse.Namespace, plans: Sequence, folders: Sequence[Path], runs: Path) -> list:
     """Conduct ``plans``, as the only run of this checkout; publish what came out if asked to, and return it."""
+    from mnist_lab.evidence.records import merge
     from mnist_lab.studies.executors import Cluster, Processes, usable_processes
-    from mnist_lab.studies.study import conduct, publish
+    from mnist_lab.studies.study import conduct
 
     together = (options.parallel or TOGETHER) if plans[0].device_type == "cuda" else 1
     processes = 1 if together > 1 else options.parallel or usable_processes()
     with shared.only_run(runs), Cluster(options.scheduler) if options.scheduler else Processes(processes) as executor:
         found = conduct(plans, folders, executor, together)
         if options.publish:
-            print(f"published {len(publish(found, folders[0]))} files")
+            print(f"published {len(merge(found, folders[0]))} files")
     return found
 
 

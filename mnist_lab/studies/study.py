@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from mnist_lab import LabError
 from mnist_lab.data import Dataset
-from mnist_lab.evidence.records import Kind, Record, append, in_order, load, load_file, place, record, write
+from mnist_lab.evidence.records import Kind, Record, append, in_order, load, load_file, place, record
 from mnist_lab.experiment import Run, load_data, measure_opening, train
 from mnist_lab.recipe import AnyRecipe, Settings
 from mnist_lab.runtime import environment, pick_device
@@ -194,14 +194,3 @@ def gather(stores: Sequence[Path]) -> list[Record]:
     """Return the records of all ``stores``, in the order of the results; of two for a seed, that of the first store."""
     found = {(one.place, one.seed): one for store in reversed(stores) for one in load(store)}
     return in_order(found.values())
-
-
-def publish(records: Iterable[Record], tracked: Path) -> list[Path]:
-    """Merge ``records`` into the folder ``tracked``, and return the files written anew.
-
-    A seed that is there already stays as it is. Raises RecordError if a tracked file is damaged, and OSError.
-    """
-    merged = {(one.place, one.seed): one for one in records}
-    for path in {tracked / one.place for one in merged.values()}:
-        merged |= {(one.place, one.seed): one for one in (load_file(path) if path.is_file() else [])}
-    return write(merged.values(), tracked)

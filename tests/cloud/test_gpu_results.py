@@ -4,8 +4,8 @@ import pytest
 
 from mnist_lab.cloud.deployment import defaults
 from mnist_lab.cloud.errors import CloudError
-from mnist_lab.cloud.gpu_results import load_fetched, merge, refusals
-from mnist_lab.evidence.records import RecordError, load, write
+from mnist_lab.cloud.gpu_results import load_fetched, refusals
+from mnist_lab.evidence.records import RecordError, write
 from mnist_lab.recipe import read_parameters
 
 
@@ -48,15 +48,3 @@ def test_the_result_is_the_last_of_what_was_fetched(on_gpu, tmp_path):
     (tmp_path / "output" / "steps" / "3-cuda.jsonl").write_text("{\n")
     with pytest.raises(RecordError, match=r"3-cuda\.jsonl"):
         load_fetched(tmp_path)
-
-
-def test_what_is_published_joins_the_other_seeds_and_leaves_the_cpu_alone(on_gpu, make_record, tmp_path):
-    cpu, first = make_record(), on_gpu(seconds=1.0)
-    write([cpu, first], tmp_path)
-    again, second = on_gpu(seconds=2.0), on_gpu(seed=1)
-    assert merge([again], tmp_path) == [tmp_path / "steps" / "3-cuda.jsonl"]
-    merge([second], tmp_path)
-    assert load(tmp_path) == [cpu, again, second]
-    changed = on_gpu(recipe=first.recipe | {"batch_size": 7})
-    merge([changed], tmp_path)  # a file holds one recipe
-    assert load(tmp_path) == [cpu, changed]

@@ -132,3 +132,15 @@ def test_only_full_runs_on_mnist_scored_on_the_test_set_are_publishable(make_rec
     assert records.is_publishable(make_record())
     for change in ({"data": "digits sample, not MNIST"}, {"train_images": 50_000}):
         assert not records.is_publishable(make_record(**change))
+
+
+def test_merged_records_join_the_other_seeds_and_other_devices_stay(make_record, tmp_path):
+    cpu, first = make_record(), make_record(device_type="cuda", seconds=1.0)
+    records.write([cpu, first], tmp_path)
+    again, second = make_record(device_type="cuda", seconds=2.0), make_record(seed=1, device_type="cuda")
+    assert records.merge([again], tmp_path) == [tmp_path / "steps" / "3-cuda.jsonl"]
+    records.merge([second], tmp_path)
+    assert records.load(tmp_path) == [cpu, again, second]
+    changed = make_record(device_type="cuda", recipe={"batch_size": 7})
+    records.merge([changed], tmp_path)  # a file holds one recipe
+    assert records.load(tmp_path) == [cpu, changed]

@@ -8,7 +8,7 @@ import pytest
 from mnist_lab import experiment
 from mnist_lab.evidence.records import RecordError, append, load
 from mnist_lab.recipe import Recipe
-from mnist_lab.studies.study import Plan, StudyError, conduct, publish
+from mnist_lab.studies.study import Plan, StudyError, conduct
 
 
 class Here(Executor):
@@ -144,12 +144,3 @@ def test_a_store_that_cannot_be_written_is_told(plan, tmp_path):
     (tmp_path / "steps").write_text("not a folder")
     with pytest.raises(StudyError, match=r"cannot write .*steps/3\.jsonl: "):
         conduct([replace(plan, seeds=[0])], [tmp_path], Here())
-
-
-def test_publishing_adds_to_what_is_tracked(records, make_record, tmp_path):
-    tracked = records[0].model_copy(update={"seconds": 1.0})
-    append(tracked, tmp_path)
-    append(make_record("2", 5), tmp_path)
-    (path,) = publish(records, tmp_path)
-    assert path == tmp_path / "steps" / "3.jsonl"
-    assert load(path.parent) == [make_record("2", 5), tracked, records[1]]

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Set up what is missing, then run the step notebooks, or the tests. See --help. Works with bash 3.2, that of macOS.
 set -euo pipefail
+# No settings of a person decide what is installed here, and where. (Where from is theirs to say.)
+unset CDPATH PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT
+export PYTHONNOUSERSITE=1 PIP_USER=0
 caller=$PWD # relative paths among the options are the caller's
 cd "$(dirname "${BASH_SOURCE[0]}")"
-# No settings of a person decide what is installed here, and where. (Where from is theirs to say.)
-unset PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT
-export PYTHONNOUSERSITE=1 PIP_USER=0
 
 usage() {
     cat <<'HELP'
@@ -13,7 +13,7 @@ usage: ./run_all.sh [options]     run the three step notebooks and print the res
        ./run_all.sh test          lint, and run the tests
        ./run_all.sh setup         only make the environment; then: .venv/bin/jupyter lab notebooks
 
-Each makes .venv and installs requirements.txt first if that has not been done (about 7 GB).
+Each makes .venv and installs what it needs first if that has not been done (about 7 GB).
 
 options of a run:
   --quick             try it: 2 epochs of 3,000 images
@@ -53,33 +53,53 @@ find_python() {
     fail "needs Python 3.11 to 3.14; name one: PYTHON=/path/to/python ./run_all.sh"
 }
 
-# What .venv is made for: this folder and these packages. A stamp in it, written last, says the same.
-wanted() { pwd && cat requirements.txt pyproject.toml; }
-is_set_up() { [[ -x .venv/bin/python && -f .venv/installed && $(<.venv/installed) == "$(wanted)" ]]; }
+# What .venv is made for: a stamp in it, written last, says the same.
+needed() {
+    case $1 in
+    run) pwd && cat requirements.txt pyproject.toml ;;
+    test) cat tests/requirements.txt mnist_lab/cloud/requirements.txt ;;
+    esac
+}
+has() { [[ -r .venv/$1.stamp && $(<".venv/$1.stamp") == "$(needed "$1")" ]]; }
+# It may also be of a Python that has gone, or that does not find its packages any more.
+is_set_up() { has run && .venv/bin/python -c 'import filelock' 2>/dev/null; }
 
-# Make .venv hold requirements.txt and this checkout.
+# Make .venv hold requirements.txt and this checkout; for "test", also what only the tests need.
 set_up() {
-    if is_set_up; then return; fi
+    if is_set_up && { [[ $1 == run ]] || has test; }; then return; fi
+    case $OSTYPE in
+    msys* | cygwin*) fail "Windows needs WSL for this script; README.md says how to do without" ;;
+    esac
     local python
     python=$(find_python)
-    { : >>.venv.lock; } 2>/dev/null || fail "cannot write to $PWD"
+    { : >>.venv.lock; } 2>/dev/null || fail "cannot write $PWD/.venv.lock: check the folder, and whose file it is"
     exec 9>>.venv.lock # the lock is of the open file, so it stays when Python ends, and goes with this script
-    "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'
+    "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' 2>/dev/null || echo "(this disk has no locks)"
     if ! is_set_up; then # else another first run has done it while this one waited
         make_environment "$python"
+    fi
+    if [[ $1 == test ]] && ! has test; then
+        echo "adding what only the tests need"
+        pip_install -c requirements.txt -r tests/requirements.txt -r mnist_lab/cloud/requirements.txt
+        needed test >.venv/test.stamp
     fi
     exec 9>&-
 }
 
+pip_install() {
+    local options=(--disable-pip-version-check)
+    if [[ ! -t 1 ]]; then options+=(--quiet); fi
+    .venv/bin/python -m pip install "${options[@]}" "$@" || fail "pip could not install this; its reason is above"
+}
+
 make_environment() {
-    local pip=(.venv/bin/python -m pip --disable-pip-version-check install)
-    if [[ ! -t 1 ]]; then pip+=(--quiet); fi
     echo "setting up .venv with $("$1" --version): some minutes, about 7 GB"
     rm -rf .venv 2>/dev/null || fail "cannot remove the old .venv: delete it yourself (it may belong to another user)"
     "$1" -m venv .venv || fail "$1 cannot make a virtual environment (on Debian: apt install python3-venv)"
-    "${pip[@]}" -r requirements.txt
-    "${pip[@]}" --no-deps --editable .
-    wanted >.venv/installed
+    pip_install -r requirements.txt
+    pip_install --no-deps --editable .
+    [[ -x .venv/bin/mnist-lab ]] || fail "pip did not install into .venv: see what sets a target in: pip config list"
+    needed run >.venv/run.stamp
 }
 
 for argument in "$@"; do
@@ -91,17 +111,17 @@ done
 
 case ${1:-} in
 setup)
-    set_up
+    set_up run
     ;;
 test)
-    set_up
+    set_up test
     shift
     .venv/bin/ruff check .
     .venv/bin/ruff format --check .
     exec .venv/bin/python -m pytest -n logical --dist worksteal "$@" # a process per core
     ;;
 "" | -*)
-    set_up
+    set_up run
     lab=$PWD/.venv/bin/mnist-lab
     cd "$caller"
     exec "$lab" run "$@"

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import dataclasses
 import importlib
+import io
 import json
 import os
 import signal
@@ -21,6 +22,8 @@ def main(arguments: list[str] | None = None, commands: argparse.ArgumentParser |
 
     Returns the exit code: 0 done, 1 failed, 2 wrong usage, 128 + signal stopped.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a terminal that is not UTF-8 shows "?" for what it cannot show
     options = (commands or parser()).parse_args(arguments)
     try:
         with terminable():
@@ -30,8 +33,13 @@ def main(arguments: list[str] | None = None, commands: argparse.ArgumentParser |
             sys.stdout.flush()  # a pipe whose reader has gone shows here, not at the interpreter's end
             return code
     except BrokenPipeError:  # of "| head": not worth a word, as for any command
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is left to be flushed
-        return 128 + signal.SIGPIPE
+        discard_output()
+        return 141  # as if SIGPIPE had ended it, which Windows lacks
+    except OSError as error:
+        print(f"\nerror: {error}. Check the disk and its permissions", file=sys.stderr)
+        if error.filename is None:  # stdout itself
+            discard_output()
+        return 1
     except LabError as error:
         print(f"\nerror: {error}", file=sys.stderr)
         return 1
@@ -88,8 +96,13 @@ def make_workbook(options: argparse.Namespace) -> int:
     kinds = MODELS | {name: kind for name, (kind, _) in networks().items()}
     steps = {one.step: one.recipe["model"] for one in load(TRACKED / "steps") if one.kind == "step"}
     write_workbook(WORKBOOK, kinds, steps)
-    print(f"written: {os.path.relpath(WORKBOOK)}")
+    print(f"written: {WORKBOOK}")
     return 0
+
+
+def discard_output() -> None:
+    """Let nothing more be written to stdout, which fails: the interpreter flushes what is left when it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

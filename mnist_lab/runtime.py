@@ -1,26 +1,29 @@
 """Where a run happens, and how it is made repeatable."""
 
 import functools
+import json
 import os
 import platform
 import subprocess
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import distributions, version
 from pathlib import Path
+from urllib.request import url2pathname
 
 import torch
 
 from mnist_lab import LabError
 
 
-def find_root(package: Path, working: Path) -> Path:
-    """Return the checkout, with notebooks/, images/, data/ and runs/: around the ``package``, or above ``working``,
-    the working directory, if the package is installed elsewhere; without one, the working directory itself."""
-    places = [package.parent, working, *working.parents]
+def find_root(package: Path, working: Path, origin: str) -> Path:
+    """Return the checkout, with notebooks/, images/, data/ and runs/: around the ``package``, else above ``working``,
+    the working directory, else where ``origin``, a URL, points to; without one, the working directory itself."""
+    places = [package.parent, working, *working.parents, Path(url2pathname(origin.removeprefix("file:")))]
     return next((place for place in places if (place / "notebooks" / "records").is_dir()), working)
 
 
-ROOT = find_root(Path(__file__).resolve().parent, Path.cwd())
+NOTED = next((found.read_text("direct_url.json") for found in distributions(name="mnist-lab")), None)  # by pip
+ROOT = find_root(Path(__file__).resolve().parent, Path.cwd(), json.loads(NOTED or "{}").get("url", ""))
 
 RECORDED_PACKAGES = ("torch", "torchvision", "albumentations", "numpy")
 
@@ -55,10 +58,7 @@ def pick_device(name: str = "auto") -> torch.device:
     if problem is None:
         return torch.device("cuda")
     if name == "cuda":
-        raise DeviceUnavailable(
-            f'device "cuda" was asked for, but {problem}: '
-            'use device "cpu" or "auto", or check the driver with nvidia-smi'
-        )
+        raise DeviceUnavailable(f'device "cuda" was asked for, but {problem}: use "cpu" or "auto", or see nvidia-smi')
     return torch.device("cpu")
 
 
@@ -93,6 +93,7 @@ def make_repeatable(seed: int, threads: int) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, and nothing here reads any
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.allow_tf32 = False  # or a GPU rounds convolutions to 10 bits, and a CPU does not
+    torch.set_float32_matmul_precision("highest")  # and products of matrices, where the environment asks for that
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
@@ -162,7 +163,7 @@ def commit() -> str | None:
     """
     try:
         head, top = git("rev-parse", "HEAD", "--show-toplevel").splitlines()
-        changed = git("status", "--porcelain", "--", "mnist_lab")
+        changed = git("status", "--porcelain", "--untracked-files=all", "--", "mnist_lab")
     except (OSError, subprocess.CalledProcessError):
         head = top = changed = ""
     if not top or Path(top).resolve() != ROOT:  # a repository around this one knows nothing of it
@@ -171,8 +172,8 @@ def commit() -> str | None:
 
 
 def git(*arguments: str) -> str:
-    """Run git in the checkout, whatever repository the environment names, and return what it printed."""
+    """Run git in the checkout, whatever the environment says and whoever owns it, and return what it printed."""
     variables = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
-    command = ["git", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=variables, capture_output=True, encoding="utf-8", check=True)
-    return done.stdout.strip()
+    settings = ("-c", f"safe.directory={ROOT.as_posix()}", "-c", "core.fileMode=false")
+    done = subprocess.run(["git", *settings, *arguments], cwd=ROOT, env=variables, capture_output=True, check=True)
+    return os.fsdecode(done.stdout).strip()

@@ -52,11 +52,10 @@ def augmentation_preview(split: Split, augment: Augment | None, title: str, rows
     """
     figure, axes = image_grid(rows, draws + 1, title)
     originals = split.images[:rows].float() / 255
-    generator = torch.Generator().manual_seed(0)
-    columns = [originals]
-    for _ in range(draws):
-        drawn = None if augment is None else augment.draw(rows, generator).to(originals.device)
-        columns.append(originals if augment is None else augment(originals, drawn))
+    columns, generator = [originals] * (draws + 1), torch.Generator().manual_seed(0)
+    if augment is not None:
+        drawn = [augment.draw(rows, generator).to(originals.device) for _ in range(draws)]
+        columns[1:] = [augment(originals, numbers) for numbers in drawn]
     for column, images in enumerate(columns):
         for axis, image in zip(axes[column :: draws + 1], images, strict=True):
             show_image(axis, 255 * image[0])
@@ -92,16 +91,15 @@ def learning_curves(records: Sequence[Record], title: str) -> Figure:
         dashed.setdefault(tuple(epoch.train for epoch in record.history), []).append(record.name)
     shares: list[float] = []  # misread in the later epochs
     for record, colour in zip(records, colours([record.name for record in records]), strict=True):
-        numbers = [epoch.number for epoch in record.history]
-        curves = {"-": [epoch.test for epoch in record.history]}
-        label = {"-": f"{row_name(record)}  {record.change}: {record.settings.score_on} images"}
-        trained = tuple(epoch.train for epoch in record.history)
+        numbers, trained = [epoch.number for epoch in record.history], tuple(epoch.train for epoch in record.history)
+        said = f"{row_name(record)}  {record.change}: {record.settings.score_on} images"
+        curves = [("-", [epoch.test for epoch in record.history], said)]
         if dashed[trained][0] == record.name:
-            curves["--"], label["--"] = trained, f"{' and '.join(dashed[trained])}: training images"
-        for style, values in curves.items():
+            curves.append(("--", trained, f"{' and '.join(dashed[trained])}: training images"))
+        for style, values, said in curves:
             misread = [share_misread(value.accuracy, record) for value in values]
             shares += misread[2:] or misread
-            loss.plot(numbers, [value.loss for value in values], style, color=colour, label=label[style])
+            loss.plot(numbers, [value.loss for value in values], style, color=colour, label=said)
             accuracy.plot(numbers, misread, style, color=colour)
     loss.set(xlabel="epoch", ylabel="cross-entropy, nats (logarithmic)", yscale="log")
     loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -109,7 +107,7 @@ def learning_curves(records: Sequence[Record], title: str) -> Figure:
     loss.yaxis.set_minor_formatter(NullFormatter())
     accuracy.set(xlabel="epoch")
     accuracy_scale(accuracy, max(shares), min(shares), title="accuracy")
-    mark(accuracy, 1 - TARGET, f"{100 * TARGET:.1f} %")
+    mark_target(accuracy)
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
     for axis in panels:
         tidy(axis)
@@ -137,8 +135,8 @@ def all_seeds(records: Sequence[Record], title: str, marked: int | None = None) 
     worst = max(share_misread(record.accuracy, record) for record in records)
     best = min(share_misread(epoch.test.accuracy, one) for one in records for epoch in one.history[-LAST_EPOCHS:])
     accuracy_scale(epochs, worst, best, title=f"{records[0].settings.score_on} accuracy")
-    mark(epochs, 1 - TARGET, "")
-    mark(ends, 1 - TARGET, f"{100 * TARGET:.1f} %")
+    mark_target(epochs, text="")
+    mark_target(ends)
     named = {}
     for axis in panels:
         tidy(axis)
@@ -252,7 +250,8 @@ def accuracy_scale(
     axis.yaxis.set_minor_locator(NullLocator())
 
 
-def mark(axis: Axes, value: float, text: str) -> None:
-    """Draw a dotted line across at ``value``, with ``text`` at its right end."""
-    axis.axhline(value, color=TARGET_COLOUR, linestyle=":", linewidth=1)
-    axis.annotate(text, (1.01, value), xycoords=("axes fraction", "data"), va="center", fontsize=8, color=TARGET_COLOUR)
+def mark_target(axis: Axes, text: str = f"{100 * TARGET:.1f} %") -> None:
+    """Draw the target as a dotted line across, with ``text`` at its right end."""
+    place = (1.01, 1 - TARGET)
+    axis.axhline(1 - TARGET, color=TARGET_COLOUR, linestyle=":", linewidth=1)
+    axis.annotate(text, place, xycoords=("axes fraction", "data"), va="center", fontsize=8, color=TARGET_COLOUR)

@@ -7,15 +7,7 @@ from itertools import groupby
 
 from mnist_lab.data import MNIST_NAME, WRONG_TEST_LABELS
 from mnist_lab.evidence.records import Record, RecordError
-from mnist_lab.evidence.uncertainty import (
-    Difference,
-    Interval,
-    mcnemar,
-    mean_interval,
-    share_at_least,
-    two_way_interval,
-    welch,
-)
+from mnist_lab.evidence.uncertainty import Difference, Interval, mean_interval, share_at_least, two_way_interval, welch
 from mnist_lab.experiment import TARGET
 
 LAST_EPOCHS = 5  # in which an accuracy must stay to be consistent
@@ -155,40 +147,13 @@ def gains(records: Sequence[Record]) -> list[Gain]:
 
     Raises RecordError like :func:`by_row`.
     """
-    found, before, step_before = [], None, None
+    found, before, step_before = [], [], []
     for group in by_row([record for record in records if record.device_type == "cpu"]):
-        is_step = group[0].kind == "step"
-        against = [before] if before else []
-        if is_step and step_before and step_before is not before:
-            against.append(step_before)
-        found += [_gain(other, group) for other in against]
+        is_step, ours = group[0].kind == "step", [100 * record.accuracy for record in group]
+        for other in (before, step_before if is_step and step_before is not before else []):
+            if other:
+                theirs = [100 * record.accuracy for record in other]
+                points = statistics.fmean(ours) - statistics.fmean(theirs)
+                found.append(Gain(group[0].name, group[0].change, other[0].name, points, welch(theirs, ours)))
         before, step_before = group, group if is_step else step_before
     return found
-
-
-def _gain(before: list[Record], after: list[Record]) -> Gain:
-    ours, theirs = ([100 * record.accuracy for record in group] for group in (after, before))
-    points = statistics.fmean(ours) - statistics.fmean(theirs)
-    return Gain(after[0].name, after[0].change, before[0].name, points, welch(theirs, ours))
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two runs scored on the same images."""
-
-    points: float  # gained in accuracy, percentage points
-    gained: int  # images that only the later run reads right
-    lost: int  # images that only the earlier run reads right
-    p_value: float  # McNemar's exact test
-
-
-def compare(before: Record, after: Record) -> Comparison:
-    """Compare two runs image by image."""
-    gained, lost = len(before.misread - after.misread), len(after.misread - before.misread)
-    return Comparison(100 * (after.accuracy - before.accuracy), gained, lost, mcnemar(gained, lost))
-
-
-def same_kind(run: Record, tracked: Sequence[Record]) -> list[Record]:
-    """Return the tracked CPU runs that ``run`` can be compared with: of its name, its recipe and its images."""
-    alike = [one for one in tracked if (one.name, one.recipe, one.images) == (run.name, run.recipe, run.images)]
-    return [one for one in alike if one.device_type == "cpu"]

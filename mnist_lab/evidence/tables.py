@@ -2,24 +2,14 @@
 
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mnist_lab.data import WRONG_TEST_LABELS
 from mnist_lab.evidence.records import Record
-from mnist_lab.evidence.results import (
-    LAST_EPOCHS,
-    TARGET,
-    Gain,
-    Result,
-    compare,
-    gains,
-    misread_wrong_labels,
-    row_name,
-    same_kind,
-    summarise,
-)
-from mnist_lab.evidence.uncertainty import Interval, prediction_interval, wilson_interval
+from mnist_lab.evidence.results import LAST_EPOCHS, Gain, Result, gains, misread_wrong_labels, row_name, summarise
+from mnist_lab.evidence.uncertainty import Difference, Interval, mcnemar, prediction_interval, wilson_interval
+from mnist_lab.experiment import TARGET
 
 UNKNOWN = "–"  # what one seed cannot tell
 GOAL = f">= {100 * TARGET:.2f} %"
@@ -35,6 +25,12 @@ class Table:
     rows: Sequence[Sequence[str]]
     note: str
     spare: Sequence[str] = ()  # headers of columns that a narrow terminal can do without, the most dispensable first
+
+    @classmethod
+    def of(cls, items: Iterable, columns: Mapping[str, Callable], note: str, spare: Sequence[str] = ()) -> "Table":
+        """Return a table with a row for each of ``items``: ``columns`` are headers, each with what makes its cells."""
+        rows = [tuple(str(cell(item)) for cell in columns.values()) for item in items]
+        return cls(tuple(columns), rows, note, spare)
 
     def text(self, wide: bool = False) -> str:
         """Return aligned text for a terminal of 80 columns, or with every column however ``wide``.
@@ -71,57 +67,43 @@ def overview(records: Sequence[Record]) -> list[Table]:
 
 
 def results_table(results: Sequence[Result]) -> Table:
-    """Return what every recipe reached."""
-    headers = ("step", "change", "parameters", "epochs", "seeds", "accuracy, %", "95 % interval of the mean")
-    headers += ("min", "max", "loss", "seconds")
-    rows = [
-        (
-            result.row,
-            result.change,
-            f"{result.trainable:,} / {result.deployed:,}",
-            str(result.epochs),
-            str(result.seeds),
-            mean_and_sd(result.mean, result.sd),
-            percent(result.interval, digits=3),
-            f"{100 * result.minimum:.2f}",
-            f"{100 * result.maximum:.2f}",
-            f"{result.loss:.4f}",
-            f"{result.seconds:.0f}",
-        )
-        for result in results
-    ]
-    spare = ("seconds", "loss", "max", "min", "epochs", "95 % interval of the mean", "parameters")
-    return Table(headers, rows, provenance(results), spare)
-
-
-def provenance(results: Sequence[Result]) -> str:
-    """Return which data and machines the numbers come from, and what they are."""
+    """Return what every recipe reached, and which data and machines the numbers come from."""
+    columns = {
+        "step": lambda one: one.row,
+        "change": lambda one: one.change,
+        "parameters": lambda one: f"{one.trainable:,} / {one.deployed:,}",
+        "epochs": lambda one: one.epochs,
+        "seeds": lambda one: one.seeds,
+        "accuracy, %": lambda one: mean_and_sd(one.mean, one.sd),
+        "95 % interval of the mean": lambda one: percent(one.interval, digits=3),
+        "min": lambda one: f"{100 * one.minimum:.2f}",
+        "max": lambda one: f"{100 * one.maximum:.2f}",
+        "loss": lambda one: f"{one.loss:.4f}",
+        "seconds": lambda one: f"{one.seconds:.0f}",
+    }
     scored = " and ".join(sorted({f"{result.scored_on} images of {result.data}" for result in results}))
     devices = "; ".join(sorted({one for result in results for one in result.device.split("; ")}))
-    return (
+    note = (
         f"Last epoch, scored on {scored}; mean ± standard deviation over seeds. Parameters: trainable / deployed. "
         "Seconds: a run with its evaluations, median over seeds; other programs may have run beside it. "
         f"Device: {devices}."
     )
+    spare = ("seconds", "loss", "max", "min", "epochs", "95 % interval of the mean", "parameters")
+    return Table.of(results, columns, note, spare)
 
 
 def consistency_table(results: Sequence[Result]) -> Table:
     """Return how often every recipe is on target, and what it misreads."""
-    headers = ("step", f"seeds {GOAL}", "a new seed, at least", f"last {LAST_EPOCHS} epochs {GOAL}")
-    headers += (f"seeds with all {LAST_EPOCHS}", "misread", "of these, label wrong", "95 % interval, other images too")
-    rows = [
-        (
-            result.row,
-            f"{result.seeds_on_target} of {result.seeds}",
-            f"{100 * result.on_target_at_least:.1f} %",
-            f"{result.late_epochs_on_target} of {result.late_epochs}",
-            f"{result.seeds_consistent} of {result.seeds}",
-            f"{round(result.misread, 1):g}",
-            UNKNOWN if result.misread_wrong_labels is None else f"{round(result.misread_wrong_labels, 1):g}",
-            percent(result.two_way_interval),
-        )
-        for result in results
-    ]
+    columns = {
+        "step": lambda one: one.row,
+        f"seeds {GOAL}": lambda one: f"{one.seeds_on_target} of {one.seeds}",
+        "a new seed, at least": lambda one: f"{100 * one.on_target_at_least:.1f} %",
+        f"last {LAST_EPOCHS} epochs {GOAL}": lambda one: f"{one.late_epochs_on_target} of {one.late_epochs}",
+        f"seeds with all {LAST_EPOCHS}": lambda one: f"{one.seeds_consistent} of {one.seeds}",
+        "misread": lambda one: images(one.misread),
+        "of these, label wrong": lambda one: images(one.misread_wrong_labels),
+        "95 % interval, other images too": lambda one: percent(one.two_way_interval),
+    }
     note = (
         "Seeds count by their last epoch. A new seed: with 95 % confidence, at least this share of new seeds reaches "
         "the target (one-sided bound of Clopper and Pearson; even if every seed does, it takes 59 to prove 95 %). "
@@ -129,29 +111,27 @@ def consistency_table(results: Sequence[Result]) -> Table:
         f"{len(WRONG_TEST_LABELS)} of MNIST's test labels are known to be wrong. Other images too: both the seeds and "
         "the images are drawn again (bootstrap); more seeds alone cannot make this interval narrow."
     )
-    spare = ("95 % interval, other images too", "of these, label wrong")
-    return Table(headers, rows, note, spare)
+    return Table.of(results, columns, note, spare=("95 % interval, other images too", "of these, label wrong"))
 
 
 def gains_table(gained: Sequence[Gain]) -> Table:
     """Return what every change brought, and whether that is more than chance."""
-    headers = ("step", "change", "against", "gain, points", "95 % interval", "Hedges' g", "p", "verdict")
-    rows = []
-    for gain in gained:
-        row = (gain.row, gain.change, gain.against, signed(gain.points, digits=3))
-        if gain.difference is None:
-            row += (UNKNOWN, UNKNOWN, UNKNOWN, "not known: too few seeds")
-        else:
-            found = gain.difference
-            row += (signed_interval(found.interval, digits=3), signed(found.effect, digits=1), p_value(found.p_value))
-            row += ("no difference" if not found.is_clear else "better" if gain.points > 0 else "worse",)
-        rows.append(row)
+    columns = {
+        "step": lambda gain: gain.row,
+        "change": lambda gain: gain.change,
+        "against": lambda gain: gain.against,
+        "gain, points": lambda gain: signed(gain.points, digits=3),
+        "95 % interval": lambda gain: signed_interval(gain.difference, digits=3),
+        "Hedges' g": lambda gain: UNKNOWN if gain.difference is None else signed(gain.difference.effect, digits=1),
+        "p": lambda gain: UNKNOWN if gain.difference is None else p_value(gain.difference.p_value),
+        "verdict": lambda gain: verdict(gain.difference),
+    }
     note = (
         "Differences of mean accuracies over seeds, in percentage points, with Welch's interval and test; Hedges' g is "
         "the gain in standard deviations (variances not pooled). A gain whose interval holds 0 is no difference. "
         "The p-values are not corrected for the number of comparisons."
     )
-    return Table(headers, rows, note, spare=("change", "Hedges' g", "p"))
+    return Table.of(gained, columns, note, spare=("change", "Hedges' g", "p"))
 
 
 def comparison_table(runs: Sequence[Record]) -> Table:
@@ -164,8 +144,9 @@ def comparison_table(runs: Sequence[Record]) -> Table:
         accuracy = f"{100 * after.accuracy:.2f} % ({percent(wilson_interval(count - wrong, count))})"
         row = (row_name(after), after.change, f"{after.loss:.4f}", accuracy, f"{wrong} of {count:,}")
         if before is not None:
-            found = compare(before, after)
-            row += (signed(found.points, digits=2), str(found.gained), str(found.lost), p_value(found.p_value))
+            gained, lost = len(before.misread - after.misread), len(after.misread - before.misread)
+            points = signed(100 * (after.accuracy - before.accuracy), digits=2)
+            row += (points, str(gained), str(lost), p_value(mcnemar(gained, lost)))
         rows.append(row + ("",) * (len(headers) - len(row)))
     scored = " and ".join(sorted({f"{run.settings.score_on} images of {run.data}" for run in runs}))
     note = f"Last epoch, scored on {scored}; in brackets Wilson's 95 % interval, what so many images leave open."
@@ -175,10 +156,12 @@ def comparison_table(runs: Sequence[Record]) -> Table:
 def beside(gpu: Record, study: Sequence[Record]) -> str:
     """Return one sentence on a GPU run against the CPU runs of its recipe: within the spread of their seeds, or not.
 
-    Within is where one more seed is expected in 95 of 100 cases: Student's prediction interval.
+    Within is where one more seed is expected in 95 of 100 cases: Student's prediction interval. CPU runs of another
+    recipe or on other images are left out.
     """
     said = f"{gpu.environment.device}, seed {gpu.seed}: {100 * gpu.accuracy:.2f} %"
-    accuracies = [run.accuracy for run in same_kind(gpu, study)]
+    like = (gpu.name, gpu.recipe, gpu.images, "cpu")
+    accuracies = [run.accuracy for run in study if (run.name, run.recipe, run.images, run.device_type) == like]
     if len(accuracies) < 2:
         return (
             f"{said}; fewer than two CPU runs of step {gpu.name} have this recipe and these images: nothing to compare"
@@ -224,9 +207,23 @@ def signed(difference: float, digits: int) -> str:
     return f"{round(difference, digits) + 0.0:+.{digits}f}"  # -0.0 + 0.0 is 0.0
 
 
-def signed_interval(interval: Interval | None, digits: int) -> str:
-    """Return an interval of a difference."""
-    return UNKNOWN if interval is None else " – ".join(signed(end, digits) for end in interval)
+def signed_interval(difference: Difference | None, digits: int) -> str:
+    """Return the interval of a difference."""
+    return UNKNOWN if difference is None else " – ".join(signed(end, digits) for end in difference.interval)
+
+
+def verdict(difference: Difference | None, more: str = "better", less: str = "worse") -> str:
+    """Say what ``more`` or ``less`` of something means, if the difference is larger than the luck of seeds."""
+    if difference is None:
+        return "not known: too few seeds"
+    if not difference.is_clear:
+        return "no difference"
+    return more if difference.mean > 0 else less
+
+
+def images(count: float | None) -> str:
+    """Return a mean number of images."""
+    return UNKNOWN if count is None else f"{round(count, 1):g}"
 
 
 def p_value(p: float) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+import matplotlib.style
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -15,6 +16,8 @@ from mnist_lab.fields.trace import Row, nested_spans, trace
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # told apart by colour-blind readers too
 FIELD_IMAGES = 200  # more images change an effective field by no visible shade
+
+matplotlib.style.use("default")  # a personal matplotlibrc decides nothing here
 
 
 def nested_fields(rows: Sequence[Row], split: Split, title: str, columns: int = 6) -> Figure:

@@ -25,6 +25,7 @@ SIZE = 28  # pixels across an image of MNIST
 OVERVIEW = "Overview"  # the sheet that links to the others
 DESIGN, DESIGN_ROWS = "Design your own", 20
 IMAGE = 5  # the row of the image, counted from 0: names and symbols stand above it, layers below
+FIRST = IMAGE + 2  # the row of the first layer, counted from 1, as in the names of cells
 Formats = Mapping[str, Format]
 Networks = Mapping[str, Callable[[], nn.Sequential]]  # what builds each, by the name of its sheet
 
@@ -36,38 +37,40 @@ class Column:
     symbol: str
     name: str
     width: float  # characters
+    shows: str  # an attribute of trace.Row; empty for what needs more than one, see values
     formula: str = ""
 
 
 COLUMNS = (
-    Column("#", "layer", 6),
-    Column("type", "kind of layer", 19),
-    Column("c_in", "channels in", 9.5, "{^c_out}"),
-    Column("c_out", "channels out", 9.5),
-    Column("g", "groups", 8),
-    Column("b", "bias, norm per channel", 9.5),
-    Column("n_in", "size in", 7, "{^n_out}"),
-    Column("k", "kernel", 7.5),
-    Column("s", "stride", 7.5),
-    Column("p", "padding", 8.5),
-    Column("d", "dilation", 8.5),
-    Column("n_out", "size out", 7, "INT(({n_in}+2*{p}-{d}*({k}-1)-1)/{s})+1"),
-    Column("j_in", "jump in", 7, "{^j_out}"),
-    Column("j_out", "jump out", 7, "{j_in}*{s}"),
-    Column("r_in", "field in", 7, "{^r_out}"),
-    Column("r_out", "field out", 7, "{r_in}+{d}*({k}-1)*{j_in}"),
-    Column("first", "centre of first unit", 10, "{^first}+({d}*({k}-1)/2-{p})*{j_in}"),
-    Column("middle", "centre of middle unit", 10, "{first}+INT({n_out}/2)*{j_out}"),
-    Column("params", "parameters", 12, "IF({g}=0,0,{k}^2*{c_in}/{g}*{c_out})+{b}*{c_out}"),
-    Column("MACs", "multiply-accumulates", 13, "IF({g}=0,0,{k}^2*{c_in}/{g}*{c_out}*{n_out}^2)"),
-    Column(
-        "seen", "pixels the middle unit sees", 12,
-        "MIN({image}-1,{middle}+({r_out}-1)/2)-MAX(0,{middle}-({r_out}-1)/2)+1",
-    ),
-    Column("moving", "pixels that move it, measured", 13),
+    Column("#", "layer", 6, "position"),
+    Column("type", "kind of layer", 19, "kind"),
+    Column("c_in", "channels in", 9.5, "channels_in", "{^c_out}"),
+    Column("c_out", "channels out", 9.5, "channels_out"),
+    Column("g", "groups", 8, "groups"),
+    Column("b", "bias, norm per channel", 9.5, "per_channel"),
+    Column("n_in", "size in", 7, "size_in", "{^n_out}"),
+    Column("k", "kernel", 7.5, "kernel"),
+    Column("s", "stride", 7.5, "stride"),
+    Column("p", "padding", 8.5, "padding"),
+    Column("d", "dilation", 8.5, "dilation"),
+    Column("n_out", "size out", 7, "size_out", "INT(({n_in}+2*{p}-{d}*({k}-1)-1)/{s})+1"),
+    Column("j_in", "jump in", 7, "jump_in", "{^j_out}"),
+    Column("j_out", "jump out", 7, "jump_out", "{j_in}*{s}"),
+    Column("r_in", "field in", 7, "field_in", "{^r_out}"),
+    Column("r_out", "field out", 7, "field_out", "{r_in}+{d}*({k}-1)*{j_in}"),
+    Column("first", "centre of first unit", 10, "start", "{^first}+({d}*({k}-1)/2-{p})*{j_in}"),
+    Column("middle", "centre of middle unit", 10, "", "{first}+INT({n_out}/2)*{j_out}"),
+    Column("params", "parameters", 12, "parameters", "IF({g}=0,0,{k}^2*{c_in}/{g}*{c_out})+{b}*{c_out}"),
+    Column("MACs", "multiply-accumulates", 13, "multiply_accumulates",
+           "IF({g}=0,0,{k}^2*{c_in}/{g}*{c_out}*{n_out}^2)"),
+    Column("seen", "pixels the middle unit sees", 12, "",
+           "MIN({image}-1,{middle}+({r_out}-1)/2)-MAX(0,{middle}-({r_out}-1)/2)+1"),
+    Column("moving", "pixels that move it, measured", 13, ""),
 )  # fmt: skip
 LETTER = {column.symbol: xl_col_to_name(place) for place, column in enumerate(COLUMNS)}
-START = {"type": "image", "c_out": 1, "j_out": 1, "r_out": 1, "first": 0}  # what the image's row says, besides its size
+SUMMED = ("params", "MACs")
+# The image's row, as if it were a layer; the first three may be changed.
+START = {"type": "image", "c_out": 1, "n_out": SIZE, "j_out": 1, "r_out": 1, "first": 0}
 
 FORMATS = {
     "typed": {"font_color": "#0000FF", "align": "center"},
@@ -147,7 +150,7 @@ def make_workbook(networks: Networks, steps: Mapping[int, str]) -> bytes:
         write_overview(overview, formats, networks, traces, steps)
         for name, network in built.items():
             widths = [last - first + 1 for first, last in measure_fields(network, SIZE)]
-            write_network(book.add_worksheet(name), formats, name, about(networks[name]), traces[name], widths)
+            write_table(book.add_worksheet(name), formats, name, about(networks[name]), traces[name], widths)
         write_design(book, formats)
     return content.getvalue()
 
@@ -156,38 +159,34 @@ def write_overview(
     sheet: Worksheet, formats: Formats, networks: Networks, traces: Mapping[str, list[Row]], steps: Mapping[int, str]
 ) -> None:
     """Write a line per network, taken from its sheet by formulas, and how to read the sheets."""
-    sheet.write(0, 0, "Receptive fields", formats["title"])
-    sheet.write(1, 0, "What one unit of each layer sees of the image, and what the layer costs. A sheet per network.")
     heads = {
         "network": 18, "what it is": 62, "step": 9, "parameters": 12, "multiply-accumulates": 13, "field, pixels": 10,
         "measured agrees": 11,
     }  # fmt: skip
+    sheet.write(0, 0, "Receptive fields", formats["title"])
+    sheet.write(1, 0, "What one unit of each layer sees of the image, and what the layer costs. A sheet per network.")
     for place, (head, width) in enumerate(heads.items()):
         sheet.set_column(place, place, width)
         sheet.write(3, place, head, formats["name"])
     sheet.set_row(3, 34)
     sheet.freeze_panes(4, 1)
     for line, (name, rows) in enumerate(traces.items(), 4):
-        total = total_line(rows)
-        sheet.write_url(line, 0, f"internal:'{name}'!A1", formats["link"], name)
-        text = about(networks[name])
-        sheet.write(line, 1, text, formats["text"])
-        sheet.set_row(line, height(text, heads["what it is"]))
-        sheet.write(line, 2, ", ".join(str(step) for step in steps if steps[step] == name) or "–", formats["figure"])
-        figures = [
-            (f"{LETTER['params']}{total + 1}", sum(row.parameters for row in rows)),
-            (f"{LETTER['MACs']}{total + 1}", sum(row.multiply_accumulates for row in rows)),
-            (f"{LETTER['r_out']}{total}", rows[-1].field_out),
+        total, text = total_line(rows), about(networks[name])
+        seen, moving = (f"'{name}'!{down(symbol, rows)}" for symbol in ("seen", "moving"))
+        cells = [
+            ("link", f"internal:'{name}'!A1", name),
+            ("text", text),
+            ("figure", ", ".join(str(step) for step in steps if steps[step] == name) or "–"),
+            ("figure", f"='{name}'!{LETTER['params']}{total + 1}", sum(row.parameters for row in rows)),
+            ("figure", f"='{name}'!{LETTER['MACs']}{total + 1}", sum(row.multiply_accumulates for row in rows)),
+            ("figure", f"='{name}'!{LETTER['r_out']}{total}", rows[-1].field_out),
+            ("figure", f'=IF(SUMPRODUCT(--({seen}<>{moving}))=0,"yes","no")', "yes"),
         ]
-        for place, (cell, value) in enumerate(figures, 3):
-            sheet.write_formula(line, place, f"='{name}'!{cell}", formats["figure"], value)
-        seen, moving = (
-            f"'{name}'!{LETTER[symbol]}{IMAGE + 2}:{LETTER[symbol]}{total}" for symbol in ("seen", "moving")
-        )
-        agrees = f'=IF(SUMPRODUCT(--({seen}<>{moving}))=0,"yes","no")'
-        sheet.write_formula(line, 6, agrees, formats["figure"], "yes")
+        for place, (style, content, *shown) in enumerate(cells):
+            sheet.write(line, place, content, formats[style], *shown)
+        sheet.set_row(line, height(text, heads["what it is"]))
     line = 4 + len(traces)
-    sheet.write_url(line, 0, f"internal:'{DESIGN}'!A1", formats["link"], DESIGN)
+    sheet.write(line, 0, f"internal:'{DESIGN}'!A1", formats["link"], DESIGN)
     sheet.write(line, 1, "Type kernels and strides, and watch the field grow.", formats["text"])
     line += 1
     for note in NOTES:
@@ -195,7 +194,7 @@ def write_overview(
         sheet.merge_range(line, 0, line, len(heads) - 1, note, formats["text"])
         sheet.set_row(line, height(note, sum(heads.values())) + 5)
     sheet.write(line + 2, 0, "Blue numbers are typed in, black ones are formulas, grey ones measured.")
-    sheet.write_url(line + 3, 0, DOI, formats["link"], SOURCE)
+    sheet.write(line + 3, 0, DOI, formats["link"], SOURCE)
     set_up_page(sheet)
     sheet.fit_to_pages(1, 1)
 
@@ -205,16 +204,9 @@ def height(text: str, width: float) -> float:
     return 15 * len(textwrap.wrap(text, round(0.95 * width)) or [""])
 
 
-def write_network(
-    sheet: Worksheet, formats: Formats, name: str, text: str, rows: Sequence[Row], widths: Sequence[int]
-) -> None:
-    """Write a network's sheet: its trace, and beside it the ``widths`` of the fields that autograd measured."""
-    write_heading(sheet, formats, name, text)
-    sheet.write(f"{LETTER['r_out']}3", "grey: measured on the network by autograd", formats["measured"])
-    write_table(sheet, formats, rows, widths)
-    moving, seen, first = LETTER["moving"], LETTER["seen"], IMAGE + 2
-    differs = {"type": "formula", "criteria": f"={moving}{first}<>{seen}{first}", "format": formats["wrong"]}
-    sheet.conditional_format(f"{moving}{first}:{moving}{total_line(rows)}", differs)
+def down(symbol: str, rows: Sequence[Row]) -> str:
+    """Return the cells of a column in all ``rows``, as in "H7:H26"."""
+    return f"{LETTER[symbol]}{FIRST}:{LETTER[symbol]}{total_line(rows)}"
 
 
 def write_design(book: xlsxwriter.Workbook, formats: Formats) -> None:
@@ -227,22 +219,17 @@ def write_design(book: xlsxwriter.Workbook, formats: Formats) -> None:
     rows = [replace(row, position=index) for index, row in enumerate(trace(example, SIZE))]
     while len(rows) < DESIGN_ROWS:
         rows.append(pass_on(rows[-1]))
-    write_heading(
-        sheet, formats, DESIGN, "Change anything blue. Rows without a kernel, in pale grey, pass on what they get."
-    )
-    write_table(sheet, formats, rows)
-    total = total_line(rows)
-    first, kernel = IMAGE + 2, LETTER["k"]
+    text = "Change anything blue. Rows without a kernel, in pale grey, pass on what they get."
+    write_table(sheet, formats, DESIGN, text, rows)
     for symbol, (least, text) in TYPED.items():
         rule = {"validate": "integer", "criteria": ">=", "value": least, "input_title": symbol, "input_message": text}
         rule |= {"error_title": symbol, "error_message": f"A whole number, at least {least}, or nothing. {text}"}
-        sheet.data_validation(f"{LETTER[symbol]}{first}:{LETTER[symbol]}{total}", rule)
+        sheet.data_validation(down(symbol, rows), rule)
     for symbol in ("c_out", "n_out"):  # of the image
         sheet.data_validation(f"{LETTER[symbol]}{IMAGE + 1}", {"validate": "integer", "criteria": ">=", "value": 1})
-    table = f"A{first}:{LETTER['seen']}{total}"
-    blank = {"type": "formula", "criteria": f'=${kernel}{first}=""', "format": formats["pale"], "stop_if_true": True}
-    sheet.conditional_format(table, blank)
-    sizes = f"{LETTER['n_out']}{first}:{LETTER['n_out']}{total}"
+    blank = {"criteria": f'=${LETTER["k"]}{FIRST}=""', "format": formats["pale"], "stop_if_true": True}
+    sheet.conditional_format(f"A{FIRST}:{LETTER['seen']}{total_line(rows)}", {"type": "formula"} | blank)
+    sizes = down("n_out", rows)
     sheet.conditional_format(sizes, {"type": "cell", "criteria": "<", "value": 1, "format": formats["wrong"]})
     lowest = f'=IF(MIN({sizes})<1,"A kernel is larger than what comes in.","")'
     sheet.write_formula(f"{LETTER['n_out']}3", lowest, formats["warning"], "")
@@ -251,16 +238,14 @@ def write_design(book: xlsxwriter.Workbook, formats: Formats) -> None:
 
 def write_chart(book: xlsxwriter.Workbook, sheet: Worksheet, formats: Formats, rows: Sequence[Row]) -> None:
     """Draw the fields of the rows that have a kernel, from a column of their own beside the table."""
-    first, total = IMAGE + 2, total_line(rows)
-    charted = LETTER["moving"]  # free on this sheet
+    total, charted = total_line(rows), LETTER["moving"]  # that column is free on this sheet
     sheet.write(f"{charted}{IMAGE}", "charted", formats["pale"])
-    for line, row in enumerate(rows, first):
+    for line, row in enumerate(rows, FIRST):
         text = f'=IF({LETTER["k"]}{line}="","",{LETTER["r_out"]}{line})'
         sheet.write_formula(f"{charted}{line}", text, formats["pale"], row.field_out if row.kind else "")
     chart = book.add_chart({"type": "column"})
-    columns = {"values": f"='{DESIGN}'!${charted}${first}:${charted}${total}", "fill": {"color": "#1F3864"}, "gap": 60}
-    columns["categories"] = f"='{DESIGN}'!$B${first}:$B${total}"
-    chart.add_series(columns)
+    columns = {"values": f"='{DESIGN}'!${charted}${FIRST}:${charted}${total}", "fill": {"color": "#1F3864"}, "gap": 60}
+    chart.add_series(columns | {"categories": f"='{DESIGN}'!$B${FIRST}:$B${total}"})
     chart.set_title({"name": "Receptive field, pixels", "name_font": {"size": 12, "bold": False}})
     chart.set_legend({"none": True})
     chart.set_y_axis({"min": 0, "major_gridlines": {"visible": True, "line": {"color": "#D9D9D9"}}})
@@ -277,19 +262,6 @@ def pass_on(row: Row) -> Row:
     )  # fmt: skip
 
 
-def write_heading(sheet: Worksheet, formats: Formats, title: str, text: str) -> None:
-    """Write what stands above a table, and set how the sheet is seen and printed."""
-    sheet.write(0, 0, title, formats["title"])
-    sheet.write(1, 0, text)
-    sheet.write_url(2, 0, f"internal:'{OVERVIEW}'!A1", formats["link"], "← Overview")
-    sheet.write(f"{LETTER['c_out']}3", "blue: typed in, change it", formats["typed"])
-    sheet.write(f"{LETTER['k']}3", "black: a formula", formats["formula"])
-    sheet.set_row(IMAGE - 2, 48)
-    sheet.freeze_panes(IMAGE, 2)
-    sheet.repeat_rows(IMAGE - 2, IMAGE - 1)
-    set_up_page(sheet)
-
-
 def set_up_page(sheet: Worksheet) -> None:
     """Print on A4, landscape, as wide as the page, with the sheet's name below."""
     sheet.hide_gridlines(1)
@@ -300,29 +272,42 @@ def set_up_page(sheet: Worksheet) -> None:
     sheet.set_footer("&L&A&RPage &P of &N")
 
 
-def write_table(sheet: Worksheet, formats: Formats, rows: Sequence[Row], moving: Sequence[int] | None = None) -> None:
-    """Write names, symbols, the image's row, ``rows``, and totals in line ``total_line(rows)``.
+def write_table(
+    sheet: Worksheet, formats: Formats, title: str, text: str, rows: Sequence[Row], moving: Sequence[int] | None = None
+) -> None:
+    """Write a heading, names, symbols, the image's row, ``rows``, and totals in line ``total_line(rows)``.
 
     ``moving`` are the widths that autograd measured for each row. Without them it is a table to type into: rows
     may be left blank (those without a kind are), and the column of the measured widths is left out.
     """
     columns = COLUMNS if moving else COLUMNS[:-1]
+    sheet.write(0, 0, title, formats["title"])
+    sheet.write(1, 0, text)
+    sheet.write(2, 0, f"internal:'{OVERVIEW}'!A1", formats["link"], "← Overview")
+    sheet.write(f"{LETTER['c_out']}3", "blue: typed in, change it", formats["typed"])
+    sheet.write(f"{LETTER['k']}3", "black: a formula", formats["formula"])
+    if moving:
+        sheet.write(f"{LETTER['r_out']}3", "grey: measured on the network by autograd", formats["measured"])
+        differs = f"={LETTER['moving']}{FIRST}<>{LETTER['seen']}{FIRST}"
+        rule = {"type": "formula", "criteria": differs, "format": formats["wrong"]}
+        sheet.conditional_format(down("moving", rows), rule)
+    sheet.set_row(IMAGE - 2, 48)
+    sheet.freeze_panes(IMAGE, 2)
+    sheet.repeat_rows(IMAGE - 2, IMAGE - 1)
+    set_up_page(sheet)
     for place, column in enumerate(columns):
         sheet.set_column(place, place, column.width)
         sheet.write(IMAGE - 2, place, column.name, formats["name"])
         sheet.write(IMAGE - 1, place, column.symbol, formats["symbol"])
         if column.symbol in START:
-            changeable = column.symbol in ("type", "c_out")
+            changeable = column.symbol in ("type", "c_out", "n_out")
             sheet.write(IMAGE, place, START[column.symbol], formats["typed" if changeable else "formula"])
-        if column.symbol == "n_out":
-            sheet.write(IMAGE, place, SIZE, formats["typed"])
     for line, row in enumerate(rows, IMAGE + 1):
         shown = values(row) | ({"moving": moving[line - IMAGE - 1]} if moving else {})
         for place, column in enumerate(columns):
-            text = formula(column, row, line, blanks=not moving)
-            if text:
-                style = "whole" if column.symbol in ("params", "MACs") else "formula"
-                sheet.write_formula(line, place, text, formats[style], shown[column.symbol])
+            if content := formula(column, row, line, blanks=not moving):
+                style = "whole" if column.symbol in SUMMED else "formula"
+                sheet.write_formula(line, place, content, formats[style], shown[column.symbol])
             else:
                 style = {"#": "formula", "moving": "measured"}.get(column.symbol, "typed")
                 blank = style == "typed" and not row.kind
@@ -330,10 +315,9 @@ def write_table(sheet: Worksheet, formats: Formats, rows: Sequence[Row], moving:
     total = total_line(rows)
     for place, column in enumerate(columns):
         sheet.write_blank(total, place, None, formats["total"])
-        if column.symbol in ("params", "MACs"):
+        if column.symbol in SUMMED:
             sums = sum(values(row)[column.symbol] for row in rows)
-            letter = LETTER[column.symbol]
-            sheet.write_formula(total, place, f"=SUM({letter}{IMAGE + 2}:{letter}{total})", formats["total"], sums)
+            sheet.write_formula(total, place, f"=SUM({down(column.symbol, rows)})", formats["total"], sums)
     sheet.write(total, 0, "total", formats["total"])
 
 
@@ -369,13 +353,8 @@ def values(row: Row) -> dict[str, str | float]:
     """Return what the cells of ``row`` show, by symbol."""
     unit = row.size_out // 2
     first, last = row.span(unit)
-    return {
-        "#": row.position, "type": row.kind, "c_in": row.channels_in, "c_out": row.channels_out, "g": row.groups,
-        "b": row.per_channel, "n_in": row.size_in, "k": row.kernel, "s": row.stride, "p": row.padding,
-        "d": row.dilation, "n_out": row.size_out, "j_in": row.jump_in, "j_out": row.jump_out, "r_in": row.field_in,
-        "r_out": row.field_out, "first": row.start, "middle": row.centre(unit), "params": row.parameters,
-        "MACs": row.multiply_accumulates, "seen": min(SIZE - 1, last) - max(0, first) + 1,
-    }  # fmt: skip
+    shown = {column.symbol: getattr(row, column.shows) for column in COLUMNS if column.shows}
+    return shown | {"middle": row.centre(unit), "seen": min(SIZE - 1, last) - max(0, first) + 1}
 
 
 def total_line(rows: Sequence[Row]) -> int:

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
+import joblib
+
 from mnist_lab.evidence.records import FOLDERS, TRACKED, load
 from mnist_lab.evidence.results import summarise
 from mnist_lab.evidence.tables import results_table
@@ -86,7 +88,7 @@ def conduct(folder: Path, state: State, root: Path = ROOT, cores: int | None = N
     waiting = [step for step in find_steps(root) if step.number in state.steps and step.number not in state.done]
     for step in waiting:
         pending(folder, step).touch()
-    side_by_side = min(max(1, (cores or usable_cores()) // int(state.parameters.get("THREADS", 1))), len(waiting))
+    side_by_side = min(max(1, (cores or joblib.cpu_count()) // int(state.parameters.get("THREADS", 1))), len(waiting))
     if side_by_side > 1:
         waiting.insert(1, waiting.pop())
     lines: SimpleQueue[str] = SimpleQueue()
@@ -117,11 +119,6 @@ def pending(folder: Path, step: Step) -> Path:
     return folder / f"{step.number:02d}.pending"
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 class Child:
     """A process that executes one notebook. It stops, and its kernel with it, when this process is gone.
 
@@ -138,7 +135,7 @@ class Child:
         self.process = subprocess.Popen(
             [*program, str(step.path), str(folder / step.path.name), json.dumps(parameters)],
             cwd=step.path.parent,
-            env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+            env={**os.environ, "PYTHONIOENCODING": "utf-8", "PYTHONINSPECT": ""},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,

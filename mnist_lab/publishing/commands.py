@@ -1,7 +1,6 @@
 """``mnist-lab run`` and ``mnist-lab pages``."""
 
 import argparse
-import os
 from pathlib import Path
 
 from mnist_lab.options import add_machine, add_parameter, add_publish
@@ -44,6 +43,8 @@ def run(options: argparse.Namespace, root: Path | None = None) -> int:
 
     root = root or ROOT
     there, parameters = find_steps(root), overrides(options)
+    if not there:
+        raise UsageError(f"there are no step notebooks in {root}: go to a checkout")
     unknown = set(options.step or []) - {step.number for step in there}
     if unknown:
         known = ", ".join(str(step.number) for step in there)
@@ -54,24 +55,19 @@ def run(options: argparse.Namespace, root: Path | None = None) -> int:
     pick_device(parameters.get("DEVICE", "auto"))
     if options.publish:
         publish.check_request(steps, parameters, root)
-    try:
-        with only_run(root / "runs"):
-            parameters |= find_data(options.data, parameters)
-            if options.publish:
-                publish.check_request(steps, parameters, root)
-            folder, state = batch.start(steps, parameters, root, again=options.again, complete=options.publish)
-            if state.done:
-                print(f"going on with the run of {folder.name}, which has done step {', '.join(map(str, state.done))}")
-            batch.conduct(folder, state, root)
-            page = batch.write_overview(folder, state, root)
-            print(f"\n{results_table(summarise(load(folder))).text()}\n")
-            if options.publish:
-                print(f"published {len(publish.publish(folder, root))} files")
-            print(f"Open {os.path.relpath(page)}: these results beside the published ones, with notebooks and figures.")
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {error.filename}: {error.strerror}. Check the disk and its permissions"
-        ) from error
+    with only_run(root / "runs"):
+        parameters |= find_data(options.data, parameters)
+        if options.publish:
+            publish.check_request(steps, parameters, root)
+        folder, state = batch.start(steps, parameters, root, again=options.again, complete=options.publish)
+        if state.done:
+            print(f"going on with the run of {folder.name}, which has done step {', '.join(map(str, state.done))}")
+        batch.conduct(folder, state, root)
+        page = batch.write_overview(folder, state, root)
+        print(f"\n{results_table(summarise(load(folder))).text()}\n")
+        if options.publish:
+            print(f"published {len(publish.publish(folder, root))} files")
+        print(f"Open {page}: these results beside the published ones, with notebooks and figures.")
     if not options.publish:
         print("No tracked file was changed.")
     return 0

@@ -19,6 +19,9 @@ from nbformat import NotebookNode
 
 from mnist_lab import LabError
 
+# A person's settings that would swallow figures, run code of their own, print more, or drop the checks.
+PERSONAL = ("MPLBACKEND", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "TORCH_LOGS")
+
 
 class NotebookError(LabError):
     """A notebook did not run to its end, or holds what may not be tracked."""
@@ -44,10 +47,16 @@ def execute(source: Path, output: Path, parameters: Mapping[str, object] | None 
     from papermill.exceptions import PapermillException
     from traitlets.config import Config
 
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    transport = "tcp" if os.name == "nt" else "ipc"  # with ipc there are no ports to collide over
+    for library in ("papermill", "matplotlib"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    temporary = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)  # Windows keeps files that are still open
     try:
-        with tempfile.TemporaryDirectory() as sockets, environment(output.parent):
+        with temporary as scratch, environment(output.parent, scratch):
+            ipc = os.name != "nt" and len(os.fsencode(scratch)) < 80  # a socket's path may have some 100 bytes
+            connection = {
+                "transport": "ipc" if ipc else "tcp",  # with ipc there are no ports to collide over
+                "connection_file": os.path.join(scratch, "kernel.json"),
+            }
             papermill.execute_notebook(
                 source,
                 output,
@@ -61,14 +70,15 @@ def execute(source: Path, output: Path, parameters: Mapping[str, object] | None 
                 coalesce_streams=True,
                 shutdown_kernel="immediate",
                 extra_arguments=["--log-level=CRITICAL"],  # or a stopped kernel logs a traceback of its own
-                config=Config({"KernelManager": {"transport": transport, "connection_file": f"{sockets}/kernel.json"}}),
+                config=Config({"KernelManager": connection}),
             )
     except PapermillException as error:
         raise NotebookError(f"{source.name} failed: {str(error).strip().splitlines()[-1]}\nSee {output}") from error
     except OSError as error:
         raise NotebookError(f"cannot write {output}: {error.strerror or error}") from error
     except RuntimeError as error:  # nbclient: the kernel died
-        raise NotebookError(f"{source.name} failed: {' '.join(str(error).split())}\nSee {output}") from error
+        reason = " ".join(str(error).split())
+        raise NotebookError(f"{source.name} failed: {reason} (did memory run out?)\nSee {output}") from error
     executed = read(output)
     if problems := faults(executed):
         raise NotebookError(f"{source.name} did not run to its end: {'; '.join(problems)}\nSee {output}")
@@ -100,11 +110,18 @@ def read(path: Path) -> NotebookNode:
 
 
 @contextlib.contextmanager
-def environment(folder: Path) -> Iterator[None]:
-    """Tell the kernels that start meanwhile where to write, and to draw no progress bars."""
+def environment(folder: Path, scratch: str) -> Iterator[None]:
+    """Tell the kernels that start meanwhile where to write, and to draw no progress bars.
+
+    No configuration of a person reaches them: IPython finds an empty folder, and matplotlib the file that it brings.
+    """
+    import matplotlib.font_manager  # makes its cache now, where there is none; a notebook would say so
+
     before = dict(os.environ)
-    os.environ.update(MNIST_LAB_RUNS=str(folder), TQDM_DISABLE="1")
-    os.environ.pop("MPLBACKEND", None)  # Agg would swallow every figure
+    matplotlibrc = os.path.join(matplotlib.get_data_path(), "matplotlibrc")
+    os.environ.update(MNIST_LAB_RUNS=str(folder), TQDM_DISABLE="1", IPYTHONDIR=scratch, MATPLOTLIBRC=matplotlibrc)
+    for name in PERSONAL:
+        os.environ.pop(name, None)
     try:
         yield
     finally:

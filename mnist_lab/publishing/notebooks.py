@@ -67,8 +67,8 @@ def finalise(executed: NotebookNode, path: Path, **bound: object) -> NotebookNod
     """
     clean = read(path)
     problems = faults(executed)
-    home = Path.home()
-    places = [str(ROOT), *([f"{home}{os.sep}"] if home.name else [])]  # a home of "/" is part of every address
+    home = os.path.expanduser("~")  # "~" if there is none
+    places = [str(ROOT), *([f"{home}{os.sep}"] if len(home) > 1 else [])]  # a home of "/" is part of every address
     for position, cell in enumerate(executed.cells, 1):
         if "injected-parameters" in cell.metadata.get("tags", []):
             problems.append(f"cell {position} holds injected parameters")

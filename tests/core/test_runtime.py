@@ -111,11 +111,13 @@ def test_a_repository_around_the_checkout_or_in_the_environment_is_not_ours(chec
 
 
 def test_the_checkout_is_found_from_an_installed_package(tmp_path):
-    (tmp_path / "notebooks" / "records").mkdir(parents=True)
+    root = tmp_path / "a lab of é"
+    (root / "notebooks" / "records").mkdir(parents=True)
     elsewhere = tmp_path / "lib" / "mnist_lab"
-    assert runtime.find_root(tmp_path / "mnist_lab", Path("/")) == tmp_path
-    assert runtime.find_root(elsewhere, tmp_path / "notebooks" / "evidence") == tmp_path
-    assert runtime.find_root(elsewhere, tmp_path.parent) == tmp_path.parent
+    assert runtime.find_root(root / "mnist_lab", tmp_path, "") == root
+    assert runtime.find_root(elsewhere, root / "notebooks" / "evidence", "") == root
+    assert runtime.find_root(elsewhere, tmp_path, root.as_uri()) == root  # as pip notes what it installed
+    assert runtime.find_root(elsewhere, tmp_path, "https://example.org/lab") == tmp_path
 
 
 def test_run_folder_is_named_by_the_batch(tmp_path, monkeypatch):

@@ -98,18 +98,3 @@ def test_a_gain_is_in_points_and_over_seeds(seeds):
     assert gain.difference.p_value == pytest.approx(expected.pvalue)
     assert gain.difference.interval == pytest.approx(tuple(expected.confidence_interval()))
     assert gain.difference.is_clear
-
-
-def test_runs_are_compared_image_by_image(mistaking):
-    before, after = mistaking(range(0, 30)), mistaking(range(20, 35))
-    found = results.compare(before, after)
-    assert (found.gained, found.lost) == (20, 5)
-    assert found.points == pytest.approx(0.15)
-    assert found.p_value == pytest.approx(2 * stats.binom.cdf(5, 25, 0.5))
-
-
-def test_only_cpu_runs_of_the_same_recipe_and_images_are_alike(make_record):
-    run = make_record(device_type="cuda")
-    alike = [make_record(seed=seed) for seed in range(3)]
-    others = [make_record("3a"), make_record(recipe={"rotation": 1.0}), make_record(train_images=3000), run]
-    assert results.same_kind(run, [*others, *alike]) == alike

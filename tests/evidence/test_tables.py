@@ -90,6 +90,15 @@ def test_single_runs_are_compared_with_the_one_above(make_record):
     assert len(alone.headers) == len(alone.rows[0]) == 5  # nothing to compare with, so no empty columns
 
 
+def test_images_won_do_not_hide_images_lost(make_record):
+    before, after = (
+        make_record(accuracies=(1 - len(indices) / 10_000,), mistakes=[Mistake(index, 1, 7, 0.6) for index in indices])
+        for indices in (range(30), range(20, 35))
+    )
+    row = tables.comparison_table([before, after]).rows[1]
+    assert row[5:] == ("+0.15", "20", "5", "0.0041")  # p: twice the chance of at most 5 heads in 25 throws
+
+
 def test_a_gpu_run_lies_within_the_spread_of_seeds_or_not(make_record, seeds):
     def said(accuracy):
         on_gpu = make_record(accuracies=(0.99, accuracy), device_type="cuda", device="Tesla T4")
@@ -101,7 +110,8 @@ def test_a_gpu_run_lies_within_the_spread_of_seeds_or_not(make_record, seeds):
     assert [f"lies {'within' if inside else 'outside'} the spread" in said(accuracy) for accuracy, inside in [
         (0.9950, True), (0.9929, True), (0.9927, False), (0.9969, False),
     ]] == [True] * 4  # fmt: skip
-    study = study[:1]
+    others = [make_record("3a"), make_record(recipe={"rotation": 1.0}), make_record(train_images=3000)]
+    study = [*study[:1], *others, *seeds([0.995, 0.996], device_type="cuda")]
     assert "fewer than two CPU runs of step 3" in said(0.9950)
 
 

@@ -20,23 +20,25 @@ case "$*" in
 "-m venv"*)
     echo "venv" >>"$FAKE_LOG"
     mkdir -p .venv/bin
-    for name in python mnist-lab ruff; do cp "$0" .venv/bin/$name; done ;;
+    for name in python ruff; do cp "$0" .venv/bin/$name; done ;;
 "-m pip"*)
     echo "pip" >>"$FAKE_LOG"
+    if [[ "$*" == *--editable* && -z ${PIP_CONFIG_FILE:-} ]]; then cp "$0" .venv/bin/mnist-lab; fi
     echo "user=$PIP_USER path=${PYTHONPATH-none} target=${PIP_TARGET-none} index=${PIP_INDEX_URL-none}"
     exit "${FAKE_PIP:-0}" ;;
 *) echo "$(basename "$0") $*" >>"$FAKE_LOG" ;;
 esac
 """
 SET_UP = ["venv", "pip", "pip"]
+FOR_TESTS = ["tests/requirements.txt", "mnist_lab/cloud/requirements.txt"]  # are installed for the tests alone
 
 
 @pytest.fixture
 def checkout(tmp_path):
     """A checkout with the scripts alone; returns a function that runs one and says (exit code, calls, text)."""
-    for name in ("run_all.sh", "requirements.txt", "pyproject.toml", ".ci/run"):
+    for name in ("run_all.sh", "requirements.txt", "pyproject.toml", ".ci/run", *FOR_TESTS):
         target = tmp_path / "lab" / name
-        target.parent.mkdir(exist_ok=True)
+        target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, target)
     log = tmp_path / "log"
     for name in ("python3", "python3.14", "python3.13"):
@@ -64,10 +66,11 @@ def test_the_first_run_sets_up_and_the_second_does_not(checkout):
 
 
 def test_tests_lint_first(checkout):
-    code, calls, _ = checkout("test", "-k", "a word", cwd="/")
-    assert code == 0
-    lint = ["ruff check .", "ruff format --check ."]
-    assert calls == [*SET_UP, *lint, "python -m pytest -n logical --dist worksteal -k a word"]
+    work = ["ruff check .", "ruff format --check .", "python -m pytest -n logical --dist worksteal -k a word"]
+    assert checkout("setup")[:2] == (0, SET_UP)
+    assert checkout("test", "-k", "a word", cwd="/")[:2] == (0, ["pip", *work])
+    assert checkout("test", "-k", "a word")[:2] == (0, work)
+    assert checkout("setup")[:2] == (0, [])
 
 
 @pytest.mark.parametrize("name", ["requirements.txt", "pyproject.toml"])
@@ -78,9 +81,25 @@ def test_other_requirements_are_installed(checkout, name):
     assert checkout("setup")[1] == SET_UP
 
 
+@pytest.mark.parametrize("name", FOR_TESTS)
+def test_other_requirements_of_the_tests_are_added(checkout, name):
+    checkout("test")
+    with open(checkout.folder / name, "a") as file:
+        file.write("# more\n")
+    assert checkout("setup")[1] == []
+    assert checkout("test")[1][:2] == ["pip", "ruff check ."]
+
+
 def test_a_broken_installation_is_made_again(checkout):
-    code, calls, _ = checkout("setup", FAKE_PIP="1")
-    assert code != 0 and calls == ["venv", "pip"]
+    code, calls, text = checkout("setup", FAKE_PIP="1")
+    assert code != 0 and calls == ["venv", "pip"] and "error: pip could not install" in text
+    assert checkout("setup")[:2] == (0, SET_UP)
+    assert checkout("setup", FAKE_UNFIT="python")[:2] == (0, SET_UP)  # as when its Python was replaced
+
+
+def test_packages_that_went_elsewhere_are_told(checkout):
+    code, _, text = checkout("setup", PIP_CONFIG_FILE="mine")  # the stand-in's sets a target
+    assert code != 0 and "pip config list" in text
     assert checkout("setup")[:2] == (0, SET_UP)
 
 
@@ -95,11 +114,36 @@ def test_the_next_interpreter_is_tried_and_without_any_there_is_an_instruction(c
     shutil.rmtree(checkout.folder / ".venv")
     code, calls, text = checkout("setup", PYTHON="/nowhere/python")
     assert code != 0 and calls == [] and "needs Python 3.11 to 3.14" in text
+    code, calls, text = checkout("setup", OSTYPE="msys")
+    assert code != 0 and calls == [] and "WSL" in text
 
 
 def test_personal_settings_do_not_change_what_is_installed(checkout):
     mine = {"PIP_USER": "1", "PYTHONPATH": "/mine", "PIP_TARGET": "/mine", "PIP_INDEX_URL": "https://example.org/"}
     assert "user=0 path=none target=none index=https://example.org/" in checkout("setup", **mine)[2]
+
+
+def test_what_macos_lacks_is_not_needed(checkout, tmp_path):
+    """Not flock, sha256sum, realpath, nor GNU's date, sed and readlink. BASH_OLD names a bash 3.2, if there is one."""
+    few = tmp_path / "few"
+    few.mkdir()
+    for name in ("env", "cat", "dirname", "basename", "rm", "mkdir", "cp"):
+        (few / name).symlink_to(shutil.which(name))
+    (few / "bash").symlink_to(os.environ.get("BASH_OLD") or shutil.which("bash"))
+    path = f"{tmp_path / 'bin'}:{few}"
+    assert checkout("--quick", PATH=path)[:2] == (0, [*SET_UP, "mnist-lab run --quick"])
+    assert checkout(PATH=path)[:2] == (0, ["mnist-lab run"])
+    assert checkout("test", PATH=path)[1][0] == "pip"
+
+
+def test_the_script_finds_its_folder_whatever_the_shell_is_set_to(checkout, tmp_path):
+    other = tmp_path / "other" / "lab"
+    other.mkdir(parents=True)
+    command = ["bash", "lab/run_all.sh", "setup"]
+    environment = {**os.environ, "CDPATH": str(other.parent), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
+    environment |= {"REAL_PYTHON": sys.executable, "FAKE_LOG": str(tmp_path / "log")}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
+    assert (checkout.folder / ".venv" / "run.stamp").is_file()
 
 
 def test_a_second_first_run_waits_for_the_first(checkout):

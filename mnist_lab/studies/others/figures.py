@@ -1,14 +1,14 @@
 """Figures of the published series: what is claimed of them, and what our seeds of their recipes reach."""
 
+import statistics
 from collections.abc import Sequence
 from itertools import pairwise
 
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from mnist_lab.evidence.figures import accuracy_scale, mark, share_misread
+from mnist_lab.evidence.figures import accuracy_scale, mark_target, share_misread
 from mnist_lab.evidence.records import Record
-from mnist_lab.experiment import TARGET
 from mnist_lab.fields.figures import COLOURS, tidy
 from mnist_lab.studies.others.catalogue import CLAIMS
 from mnist_lab.studies.others.tables import best_epoch, seeds_by_step
@@ -49,7 +49,7 @@ def claims_and_seeds(records: Sequence[Record], title: str) -> Figure:
     axis.set_xticks(range(len(steps)), names, fontsize=9)
     accuracy_scale(axis, max(shown), min(shown))
     tidy(axis)
-    mark(axis, 1 - TARGET, f"{100 * TARGET:.1f} %")
+    mark_target(axis)
     axis.legend(frameon=False, fontsize=9)
     return figure
 
@@ -69,15 +69,13 @@ def curves_of_the_series(records: Sequence[Record], title: str) -> Figure:
                 axis.plot(numbers, shares, style, color=CLAIM, linewidth=1.2)
         epochs = [epoch.number for epoch in seeds[0].history]
         runs = [[share_misread(epoch.test.accuracy, record) for epoch in record.history] for record in seeds]
-        lowest, mean, highest = zip(
-            *((min(at), sum(at) / len(at), max(at)) for at in zip(*runs, strict=True)), strict=True
-        )
-        axis.fill_between(epochs, lowest, highest, color=THEIRS, alpha=0.25, linewidth=0)
-        axis.plot(epochs, mean, color=THEIRS, linewidth=1.2)
+        shares = list(zip(*runs, strict=True))  # of all seeds, epoch by epoch
+        axis.fill_between(epochs, [*map(min, shares)], [*map(max, shares)], color=THEIRS, alpha=0.25, linewidth=0)
+        axis.plot(epochs, [*map(statistics.fmean, shares)], color=THEIRS, linewidth=1.2)
         count = f"{len(seeds)} seed{'s' if len(seeds) > 1 else ''}{'' if CLAIMS[name].log else ', no log'}"
         axis.set_title(f"{name.replace('Later', ' later')}: {count}", fontsize=9)
         tidy(axis)
-        mark(axis, 1 - TARGET, "")
+        mark_target(axis, text="")
         axis.tick_params(labelsize=8)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     few_labels = (90, 95, 98, 99, 99.4, 99.6)  # panels are small
@@ -85,11 +83,8 @@ def curves_of_the_series(records: Sequence[Record], title: str) -> Figure:
     panels.flat[0].set_ylabel("")
     for axis in panels.flat[len(steps) :]:
         axis.axis("off")
-    for colour, label in [
-        (THEIRS, "our seeds: mean and range"),
-        (CLAIM, "published log (dashed: on SageMaker; of D3, read from a plot)"),
-    ]:
-        panels.flat[0].plot([], [], color=colour, label=label)
+    panels.flat[0].plot([], [], color=THEIRS, label="our seeds: mean and range")
+    panels.flat[0].plot([], [], color=CLAIM, label="published log (dashed: on SageMaker; of D3, read from a plot)")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     for axis in panels[-1]:
         axis.set_xlabel("epoch", fontsize=9)

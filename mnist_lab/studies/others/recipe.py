@@ -11,7 +11,7 @@ another way, this was chosen for all of them:
 """
 
 import importlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -23,6 +23,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 from mnist_lab.augment import Augment
 from mnist_lab.batches import MEAN, STD, OrderedBatches
 from mnist_lab.data import Split
+from mnist_lab.models import leaves
 from mnist_lab.studies.others.distortions import DISTORTIONS, Chain
 
 
@@ -71,8 +72,11 @@ class PublishedRecipe:
 
         Raises KeyError for a variant that is not in VARIANTS.
         """
-        network = getattr(self.series, self.model)()
-        VARIANTS[self.variant](network)
+        network, change = getattr(self.series, self.model)(), VARIANTS[self.variant]
+        if change:
+            layers = change(leaves(network))
+            del network[:]
+            network.extend(layers)
         return network
 
     def augment(self) -> Augment | None:
@@ -97,14 +101,8 @@ class PublishedRecipe:
         if self.schedule == "step":
             step = self.step_epochs * updates // self.epochs
             return LambdaLR(optimizer, lambda update: self.step_factor ** (update // step))
-        return OneCycleLR(
-            optimizer,
-            self.learning_rate,
-            total_steps=updates,
-            pct_start=self.warmup,
-            div_factor=self.start_divisor,
-            final_div_factor=self.end_divisor,
-        )
+        cycle = {"pct_start": self.warmup, "div_factor": self.start_divisor, "final_div_factor": self.end_divisor}
+        return OneCycleLR(optimizer, self.learning_rate, total_steps=updates, **cycle)
 
     def scored(self, split: Split) -> OrderedBatches:
         """Return the images to score on, normalised as published."""
@@ -114,39 +112,21 @@ class PublishedRecipe:
         """Leave ``model`` as training left it."""
 
 
-def places(network: nn.Sequential) -> Iterator[tuple[nn.Sequential, str, nn.Module]]:
-    """Return the layers in the order an image meets them, each with the container and name that it has there."""
-    for name, child in list(network.named_children()):
-        if isinstance(child, nn.Sequential):
-            yield from places(child)
-        else:
-            yield network, name, child
+def without_dropout(layers: Sequence[nn.Module]) -> list[nn.Module]:
+    """Leave out every dropout."""
+    return [layer for layer in layers if not isinstance(layer, nn.Dropout)]
 
 
-def drop_dropout(network: nn.Sequential) -> None:
-    """Take every dropout out of ``network``."""
-    for container, name, layer in places(network):
-        if isinstance(layer, nn.Dropout):
-            delattr(container, name)
+def without_clipping(layers: Sequence[nn.Module]) -> list[nn.Module]:
+    """Leave out the ReLU behind the last convolution, so that a logit can be any number."""
+    last = max(place for place, layer in enumerate(layers) if isinstance(layer, nn.Conv2d))
+    return [layer for place, layer in enumerate(layers) if place < last or not isinstance(layer, nn.ReLU)]
 
 
-def unclip_logits(network: nn.Sequential) -> None:
-    """Take the ReLU from behind the last convolution, so that a logit can be any number."""
-    layers = list(places(network))
-    last = max(index for index, (_, _, layer) in enumerate(layers) if isinstance(layer, nn.Conv2d))
-    for container, name, layer in layers[last + 1 :]:
-        if isinstance(layer, nn.ReLU):
-            delattr(container, name)
-
-
-def keep(network: nn.Sequential) -> None:
-    """Leave ``network`` as it is: the recipe is as published, or the change is in another of its fields."""
-
-
-VARIANTS = {
-    "": keep,
-    "unclipped logits": unclip_logits,
-    "no dropout": drop_dropout,
-    "black corners": keep,
-    "batches of 32": keep,
+VARIANTS: dict[str, Callable[[Sequence[nn.Module]], Sequence[nn.Module]] | None] = {  # what is done to the layers
+    "": None,
+    "unclipped logits": without_clipping,
+    "no dropout": without_dropout,
+    "black corners": None,  # the change is in another field of the recipe
+    "batches of 32": None,
 }

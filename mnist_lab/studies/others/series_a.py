@@ -1,6 +1,6 @@
 """Series A: no bias, dropout of 5 % after every norm, logits after the average pooling.
 
-As published, the logits pass a norm and a ReLU: whatever is below 0 becomes 0 and has no gradient.
+The defect of the series: the logits pass a norm and a ReLU; whatever is below 0 becomes 0 and has no gradient.
 """
 
 from dataclasses import replace
@@ -22,16 +22,13 @@ def block(c_in: int, c_out: int, padding: int = 0) -> nn.Sequential:
 
 
 def clipped_head(channels: int) -> nn.Sequential:
-    """1x1 convolution to the logits -> norm -> ReLU, the defect of the series."""
+    """1x1 convolution to the logits -> norm -> ReLU."""
     return nn.Sequential(nn.Conv2d(channels, 10, 1, bias=False), nn.BatchNorm2d(10), nn.ReLU(), nn.Flatten())
 
 
 # fmt: off
 class A1(nn.Sequential):
-    """Series A, step 1: eight channels, then twelve. 5,732 parameters.
-
-    Defect: norm and ReLU on the logits.
-    """
+    """Series A, step 1: eight channels, then twelve. 5,732 parameters."""
 
     def __init__(self):
         super().__init__(                                   # output shape      RF
@@ -49,10 +46,7 @@ class A1(nn.Sequential):
 
 
 class A2(nn.Sequential):
-    """Series A, step 2: A1 with fourteen channels for twelve. 7,316 parameters.
-
-    Defect: norm and ReLU on the logits.
-    """
+    """Series A, step 2: A1 with fourteen channels for twelve. 7,316 parameters."""
 
     def __init__(self):
         super().__init__(                                   # output shape      RF
@@ -70,10 +64,7 @@ class A2(nn.Sequential):
 
 
 class A3(A2):
-    """Series A, step 3: the network of A2, trained in another way. 7,316 parameters.
-
-    Defect: norm and ReLU on the logits.
-    """
+    """Series A, step 3: the network of A2, trained in another way. 7,316 parameters."""
 
 RECIPES = (
     PublishedRecipe("A1", "A1", epochs=15, batch_size=156, learning_rate=0.02, weight_decay=1e-4,

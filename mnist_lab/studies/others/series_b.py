@@ -1,7 +1,7 @@
 """Series B: no bias, a squeeze to ten channels before the pooling; from step 2 on norms and dropout of 7 %.
 
-From step 2 on, the last block makes the ten class maps. As published it is a block like any other: its ReLU clips
-the evidence for a class at 0, its norm scales what is left, and its dropout hides some of that.
+A defect from step 2 on: the last block, which makes the ten class maps, is a block like any other. Its ReLU clips the
+evidence for a class at 0, its norm scales what is left, and its dropout hides some of that.
 
 Step 3 was published twice: B3 is the version at an earlier commit, B3Later the one that replaced it.
 """
@@ -58,10 +58,7 @@ class B1(nn.Sequential):
 
 
 class B2(nn.Sequential):
-    """Series B, step 2: norms, dropout, and an average for the large kernel. 7,498 parameters.
-
-    Defect: ReLU, norm and dropout on the class maps.
-    """
+    """Series B, step 2: norms, dropout, and an average for the large kernel. 7,498 parameters."""
 
     def __init__(self):
         super().__init__(                                   # output shape      RF
@@ -80,10 +77,7 @@ class B2(nn.Sequential):
 
 
 class B3(nn.Sequential):
-    """Series B, step 3: B2 two channels wider, with a norm after the squeeze. 9,776 parameters.
-
-    Defect: ReLU, norm and dropout on the class maps.
-    """
+    """Series B, step 3: B2 two channels wider, with a norm after the squeeze. 9,776 parameters."""
 
     def __init__(self):
         super().__init__(                                   # output shape      RF
@@ -102,10 +96,7 @@ class B3(nn.Sequential):
 
 
 class B3Later(nn.Sequential):
-    """Series B, step 3 as it was published later: narrower, with a norm of the logits. 8,014 parameters.
-
-    Defects: ReLU, norm and dropout on the class maps, and a second norm after their average.
-    """
+    """Series B, step 3 as it was published later: narrower, with a norm of the logits. 8,014 parameters."""
 
     def __init__(self):
         super().__init__(                                   # output shape      RF

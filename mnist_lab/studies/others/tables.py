@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from mnist_lab.evidence.records import Record
-from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, signed, signed_interval
+from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, signed, signed_interval
 from mnist_lab.evidence.uncertainty import Interval, prediction_interval, welch
 from mnist_lab.studies.others.catalogue import CLAIMS, RECIPES, VARIANTS
 from mnist_lab.studies.others.claims import Claim
@@ -21,6 +21,11 @@ class Spread:
     sd: float | None  # None with one seed
     minimum: float
     maximum: float
+
+    @property
+    def percent(self) -> str:
+        """Return the mean and the standard deviation of an accuracy, in per cent."""
+        return mean_and_sd(self.mean, self.sd, digits=2)
 
 
 @dataclass(frozen=True)
@@ -74,7 +79,7 @@ def reproduction(step: str, records: Sequence[Record]) -> Reproduction:
         one_more=one_more,
         claim_expected=one_more[0] <= round(claim.best / 100, 6) <= one_more[1] if known else None,
         last=spread([record.accuracy for record in records]),
-        training=spread([best_training_epoch(record) for record in records]),
+        training=spread([max(epoch.train.accuracy for epoch in record.history) for record in records]),
         loss=spread([record.loss for record in records]),
         epochs=first.recipe["epochs"],
         seeds=len(records),
@@ -90,11 +95,6 @@ def best_epoch(record: Record) -> float:
     return max(epoch.test.accuracy for epoch in record.history)
 
 
-def best_training_epoch(record: Record) -> float:
-    """Return the best training accuracy of any epoch."""
-    return max(epoch.train.accuracy for epoch in record.history)
-
-
 def spread(values: Sequence[float]) -> Spread:
     """Reduce the values of the seeds."""
     sd = statistics.stdev(values) if len(values) > 1 else None
@@ -103,29 +103,26 @@ def spread(values: Sequence[float]) -> Spread:
 
 def reproductions_table(records: Sequence[Record]) -> Table:
     """Return what is claimed of every step beside what came out; accuracies in per cent."""
+    columns = {
+        "step": lambda one: one.step,
+        "claimed best": lambda one: UNKNOWN if one.claim.best is None else f"{one.claim.best:.2f}",
+        "our best, picked on the test set": lambda one: one.best.percent,
+        "one more seed, 95 %": lambda one: (
+            UNKNOWN if one.one_more is None else percent((one.one_more[0], min(one.one_more[1], 1)))
+        ),
+        "claim in it": lambda one: {None: UNKNOWN, True: "yes", False: "no"}[one.claim_expected],
+        "our last epoch": lambda one: one.last.percent,
+        "min": lambda one: f"{100 * one.last.minimum:.2f}",
+        "max": lambda one: f"{100 * one.last.maximum:.2f}",
+        "epochs": lambda one: one.epochs,
+        "seeds": lambda one: one.seeds,
+        "parameters": lambda one: f"{one.parameters:,}",
+        "field": lambda one: one.receptive_field,
+        "s/epoch": lambda one: f"{one.seconds_per_epoch:.1f}",
+    }
     found = reproductions(records)
-    headers = ("step", "claimed best", "our best, picked on the test set", "one more seed, 95 %", "claim in it")
-    headers += ("our last epoch", "min", "max", "epochs", "seeds", "parameters", "field", "s/epoch")
-    rows = [
-        (
-            one.step,
-            UNKNOWN if one.claim.best is None else f"{one.claim.best:.2f}",
-            mean_and_sd(one.best.mean, one.best.sd, digits=2),
-            UNKNOWN if one.one_more is None else f"{100 * one.one_more[0]:.2f} – {100 * min(one.one_more[1], 1):.2f}",
-            {None: UNKNOWN, True: "yes", False: "no"}[one.claim_expected],
-            mean_and_sd(one.last.mean, one.last.sd, digits=2),
-            f"{100 * one.last.minimum:.2f}",
-            f"{100 * one.last.maximum:.2f}",
-            str(one.epochs),
-            str(one.seeds),
-            f"{one.parameters:,}",
-            str(one.receptive_field),
-            f"{one.seconds_per_epoch:.1f}",
-        )
-        for one in found
-    ]
     spare = ("field", "s/epoch", "epochs", "parameters", "min", "max", "our best, picked on the test set")
-    return Table(headers, rows, summary(found, records), spare)
+    return Table.of(found, columns, summary(found, records), spare)
 
 
 def summary(found: Sequence[Reproduction], records: Sequence[Record]) -> str:
@@ -160,59 +157,47 @@ def hours_by_series(records: Sequence[Record]) -> list[str]:
 
 def training_table(records: Sequence[Record]) -> Table:
     """Return how the claimed runs trained beside how our seeds of the same recipes did."""
-    headers = ("step", "claimed training accuracy", "ours", "lowest", "highest", "errors, claimed / ours")
-    headers += ("claimed test loss", "our test loss", "lowest loss", "highest loss")
-    rows = [
-        (
-            one.step,
-            f"{one.claim.training:.2f}",
-            mean_and_sd(one.training.mean, one.training.sd, digits=2),
-            f"{100 * one.training.minimum:.2f}",
-            f"{100 * one.training.maximum:.2f}",
-            f"{(1 - one.claim.training / 100) / (1 - one.training.mean):.2f}",
-            *(f"{loss:.4f}" for loss in (one.claim.loss, one.loss.mean, one.loss.minimum, one.loss.maximum)),
-        )
-        for one in reproductions(records)
-        if one.claim.training is not None
-    ]
+    columns = {
+        "step": lambda one: one.step,
+        "claimed training accuracy": lambda one: f"{one.claim.training:.2f}",
+        "ours": lambda one: one.training.percent,
+        "lowest": lambda one: f"{100 * one.training.minimum:.2f}",
+        "highest": lambda one: f"{100 * one.training.maximum:.2f}",
+        "errors, claimed / ours": lambda one: f"{(1 - one.claim.training / 100) / (1 - one.training.mean):.2f}",
+        "claimed test loss": lambda one: f"{one.claim.loss:.4f}",
+        "our test loss": lambda one: f"{one.loss.mean:.4f}",
+        "lowest loss": lambda one: f"{one.loss.minimum:.4f}",
+        "highest loss": lambda one: f"{one.loss.maximum:.4f}",
+    }
+    found = [one for one in reproductions(records) if one.claim.training is not None]
     note = "Training accuracy: best epoch, in per cent of the training images, as distorted and with dropout. "
-    return Table(headers, rows, f"{note}Test loss: last epoch.", ("lowest", "highest"))
+    return Table.of(found, columns, f"{note}Test loss: last epoch.", spare=("lowest", "highest"))
 
 
 def variants_table(records: Sequence[Record]) -> Table:
     """Compare the seeds of every variant with those of the step as published; accuracies in per cent."""
     headers = ("step", "change", "seeds", "as published", "changed", "difference, points", "95 % interval")
     headers += ("difference in loss", "first epoch", "training")
-    rows = [
-        (variant.published, variant.variant, *comparison(before, after))
-        for variant in VARIANTS
-        if (before := seeds_of(records, variant.published)) and (after := seeds_of(records, variant.name))
-    ]
+    rows = []
+    for variant in VARIANTS:
+        before, after = both = [seeds_of(records, name) for name in (variant.published, variant.name)]
+        if not all(both):
+            continue
+        old, new = reproduction(variant.published, before), reproduction(variant.name, after)
+        difference = welch(*([100 * record.accuracy for record in seeds] for seeds in both))
+        first = [statistics.fmean(record.history[0].test.accuracy for record in seeds) for seeds in both]
+        row = (variant.published, variant.variant, f"{old.seeds}, {new.seeds}", old.last.percent, new.last.percent)
+        row += (signed(100 * (new.last.mean - old.last.mean), digits=2), signed_interval(difference, digits=2))
+        row += (signed(new.loss.mean - old.loss.mean, digits=4),)
+        row += tuple(
+            f"{100 * was:.2f} → {100 * now:.2f}" for was, now in (first, (old.training.mean, new.training.mean))
+        )
+        rows.append(row)
     note = (
         "Last epoch, in per cent of the test images; the interval is Welch's. First epoch: the same. Training: best "
         "epoch, in per cent of the training images. Both of these are means, as published → changed."
     )
     return Table(headers, rows, note, ("training", "first epoch", "difference in loss"))
-
-
-def comparison(before: Sequence[Record], after: Sequence[Record]) -> tuple[str, ...]:
-    """Return the cells of one variant, from the number of seeds on."""
-    accuracies = [[record.accuracy for record in seeds] for seeds in (before, after)]
-    old, new = map(spread, accuracies)
-    difference = welch(*accuracies)
-    interval = None if difference is None else tuple(100 * end for end in difference.interval)
-    losses = [statistics.fmean(record.loss for record in seeds) for seeds in (before, after)]
-    first = [statistics.fmean(record.history[0].test.accuracy for record in seeds) for seeds in (before, after)]
-    training = [statistics.fmean(map(best_training_epoch, seeds)) for seeds in (before, after)]
-    return (
-        f"{len(before)}, {len(after)}",
-        mean_and_sd(old.mean, old.sd, digits=2),
-        mean_and_sd(new.mean, new.sd, digits=2),
-        signed(100 * (new.mean - old.mean), digits=2),
-        signed_interval(interval, digits=2),
-        signed(losses[1] - losses[0], digits=4),
-        *(" → ".join(f"{100 * accuracy:.2f}" for accuracy in pair) for pair in (first, training)),
-    )
 
 
 def sources_table() -> Table:

@@ -8,8 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullFormatter
 
-from mnist_lab.evidence.figures import COLOURS, TARGET_COLOUR, accuracy_scale, mark, share_misread, tidy
-from mnist_lab.experiment import TARGET
+from mnist_lab.evidence.figures import COLOURS, TARGET_COLOUR, accuracy_scale, mark_target, share_misread, tidy
 from mnist_lab.studies.search.tables import Outcome, by_epochs, by_size
 
 SHADES = {"better": COLOURS[2], "worse": COLOURS[1], "no difference": "#777777"}
@@ -74,5 +73,5 @@ def _curve(axis: Axes, outcomes: Mapping[int, Outcome]) -> None:
         axis.plot([cost] * len(ends), ends, color=COLOURS[0], linewidth=2)
     means = [share_misread(outcome.result.mean, outcome.records[0]) for outcome in outcomes.values()]
     axis.plot(list(outcomes), means, "o-", color=COLOURS[0], markersize=5, linewidth=1)
-    mark(axis, 1 - TARGET, f"{100 * TARGET:.1f} %")
+    mark_target(axis)
     tidy(axis)

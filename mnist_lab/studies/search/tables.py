@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mnist_lab.evidence.records import Record, RecordError, in_order
 from mnist_lab.evidence.results import Result, by_row, summarise
-from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent
+from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, verdict
 from mnist_lab.evidence.uncertainty import Difference, dunnett
 from mnist_lab.experiment import TARGET
 from mnist_lab.recipe import Recipe
@@ -34,13 +34,7 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """Say whether the loss differs from the baseline's by more than the luck of seeds."""
-        if self.name == BASELINE:
-            return "baseline"
-        if self.gain is None:
-            return "not known: too few seeds"
-        if not self.gain.is_clear:
-            return "no difference"
-        return "better" if self.gain.mean < 0 else "worse"
+        return "baseline" if self.name == BASELINE else verdict(self.gain, more="worse", less="better")
 
 
 def step_3(records: Sequence[Record]) -> Recipe:
@@ -85,23 +79,18 @@ def frontier(records: Sequence[Record]) -> list[Outcome]:
 
 def ablation_table(found: Sequence[Outcome]) -> Table:
     """Return what each change of step 3 does on held-out images."""
-    headers = ("what", "change", "parameters", "seeds", "accuracy, %", "loss", "times step 3's", "95 % interval")
-    headers += ("verdict", "s/epoch")
-    rows = [
-        (
-            outcome.family,
-            outcome.result.change,
-            f"{outcome.result.trainable:,}",
-            str(outcome.result.seeds),
-            mean_and_sd(outcome.result.mean, outcome.result.sd, digits=2),
-            f"{outcome.result.loss:.4f}",
-            UNKNOWN if outcome.gain is None else f"{math.exp(outcome.gain.mean):.2f}",
-            UNKNOWN if outcome.gain is None else " – ".join(f"{math.exp(end):.2f}" for end in outcome.gain.interval),
-            outcome.verdict,
-            f"{outcome.result.seconds_per_epoch:.1f}",
-        )
-        for outcome in found
-    ]
+    columns = {
+        "what": lambda one: one.family,
+        "change": lambda one: one.result.change,
+        "parameters": lambda one: f"{one.result.trainable:,}",
+        "seeds": lambda one: one.result.seeds,
+        "accuracy, %": lambda one: mean_and_sd(one.result.mean, one.result.sd, digits=2),
+        "loss": lambda one: f"{one.result.loss:.4f}",
+        "times step 3's": lambda one: UNKNOWN if one.gain is None else times(one.gain.mean),
+        "95 % interval": lambda one: UNKNOWN if one.gain is None else times(*one.gain.interval),
+        "verdict": lambda one: one.verdict,
+        "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
+    }
     note = (
         "Last epoch, trained on 50,000 images and scored on the 10,000 held out; mean ± standard deviation over seeds. "
         "The loss is also given as a multiple of step 3's (less is better) with Dunnett's interval: 95 % confidence "
@@ -109,26 +98,28 @@ def ablation_table(found: Sequence[Outcome]) -> Table:
         "smoothing and mixup keep a network from being sure, which raises its loss: judge them by their accuracy. "
         "Seconds depend on what else the machine did, and leave out measuring norm statistics anew."
     )
-    return Table(headers, rows, note, spare=("s/epoch", "parameters", "seeds", "accuracy, %", "what", "loss"))
+    spare = ("s/epoch", "parameters", "seeds", "accuracy, %", "what", "loss")
+    return Table.of(found, columns, note, spare)
+
+
+def times(*logarithms: float) -> str:
+    """Return what a difference of logarithms, or the ends of its interval, mean as a factor."""
+    return " – ".join(f"{math.exp(logarithm):.2f}" for logarithm in logarithms)
 
 
 def frontier_table(found: Sequence[Outcome]) -> Table:
     """Return accuracy against parameters and epochs; the note names the least of each that reaches the target."""
-    headers = ("step 3 with", "parameters", "epochs", "seeds", "accuracy, %", "95 % interval of the mean", "s/epoch")
-    rows = [
-        (
-            "nothing changed" if outcome.name == STEP else outcome.result.change,
-            f"{outcome.result.trainable:,}",
-            str(outcome.result.epochs),
-            str(outcome.result.seeds),
-            mean_and_sd(outcome.result.mean, outcome.result.sd),
-            percent(outcome.result.interval, digits=3),
-            f"{outcome.result.seconds_per_epoch:.1f}",
-        )
-        for outcome in found
-    ]
+    columns = {
+        "step 3 with": lambda one: "nothing changed" if one.name == STEP else one.result.change,
+        "parameters": lambda one: f"{one.result.trainable:,}",
+        "epochs": lambda one: one.result.epochs,
+        "seeds": lambda one: one.result.seeds,
+        "accuracy, %": lambda one: mean_and_sd(one.result.mean, one.result.sd),
+        "95 % interval of the mean": lambda one: percent(one.result.interval, digits=3),
+        "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
+    }
     note = f"Last epoch, on the test images; mean ± standard deviation over seeds. {cheapest(found)}"
-    return Table(headers, rows, note, spare=("s/epoch", "seeds"))
+    return Table.of(found, columns, note, spare=("s/epoch", "seeds"))
 
 
 def by_size(found: Sequence[Outcome]) -> list[Outcome]:

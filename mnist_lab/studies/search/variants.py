@@ -5,7 +5,7 @@ is worth knowing, too. Where a change needs a value of its own, as another optim
 usual one: only step 3 itself was tuned, which favours it. An idea of your own is one more line in :func:`search`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated, Literal
@@ -80,11 +80,9 @@ class Variant(Recipe):
             {"params": [parameter for parameter in parameters if parameter.dim() > 1]},
             {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
         ]
-        kinds: dict[str, Callable[..., Optimizer]] = {
-            "AdamW": partial(AdamW, weight_decay=0.1),
-            "SGD": partial(SGD, momentum=0.9, nesterov=True, weight_decay=1e-4),
-        }
-        return kinds[self.method](groups, self.learning_rate, fused=True)
+        if self.method == "AdamW":
+            return AdamW(groups, self.learning_rate, weight_decay=0.1, fused=True)
+        return SGD(groups, self.learning_rate, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
 
     def scheduler(self, optimizer: Optimizer, updates: int) -> LRScheduler | None:
         """Return the learning-rate schedule, which may cycle Adam's momentum, too (Smith and Topin, section 3)."""
@@ -104,6 +102,11 @@ def usual_seeds(variant: Variant) -> int:
     return MORE_SEEDS if variant.name == BASELINE or variant.kind == "frontier" else SEEDS
 
 
+def vary(step: Recipe, family: str, name: str, words: str, **changes: object) -> Variant:
+    """Return the recipe of ``step`` with ``changes``."""
+    return Variant(**(asdict(step) | {"family": family, "name": name, "change": words} | changes))
+
+
 def search(step: Recipe) -> list[Variant]:
     """Return ``step`` itself, then the ablations, which differ from it in one thing each.
 
@@ -111,9 +114,7 @@ def search(step: Recipe) -> list[Variant]:
     batch size the rate and the average, so that both reach over as many images as before (for Adam the rate goes with
     the square root of the size: Malladi et al., NeurIPS 2022).
     """
-
-    def change(family: str, name: str, words: str, **changes: object) -> Variant:
-        return Variant(**(asdict(step) | {"family": family, "name": name, "change": words} | changes))
+    change = partial(vary, step)
 
     def distorted(name: str, words: str, factor: float) -> Variant:
         shift = round(factor * step.shift)  # whole pixels, so not quite by the factor if that is odd
@@ -171,11 +172,7 @@ def frontier(step: Recipe) -> list[Variant]:
 
     Both series end at the step itself, which has records of its own.
     """
-
-    def change(name: str, words: str, **changes: object) -> Variant:
-        return Variant(**(asdict(step) | {"family": "frontier", "name": name, "change": words} | changes))
-
-    sizes = [
-        change(size, f"{', '.join(map(str, channels))} channels", network_name=size) for size, channels in SIZES.items()
-    ]
-    return [*sizes, *(change(f"{epochs}-epochs", f"{epochs} epochs", epochs=epochs) for epochs in EPOCHS)]
+    change = partial(vary, step, "frontier")
+    sizes = {size: f"{', '.join(map(str, channels))} channels" for size, channels in SIZES.items()}
+    smaller = [change(size, words, network_name=size) for size, words in sizes.items()]
+    return [*smaller, *(change(f"{epochs}-epochs", f"{epochs} epochs", epochs=epochs) for epochs in EPOCHS)]

@@ -13,7 +13,7 @@ usage: ./run_all.sh [options]     run the three step notebooks and print the res
        ./run_all.sh test          lint, and run the tests
        ./run_all.sh setup         only make the environment; then: .venv/bin/jupyter lab notebooks
 
-Each makes .venv and installs what it needs first if that has not been done (about 7 GB).
+Each makes .venv and installs what it needs first if that has not been done (about 6 GB; with what the tests need, 7).
 
 options of a run:
   --quick             try it: 2 epochs of 3,000 images
@@ -79,7 +79,7 @@ set_up() {
         make_environment "$python"
     fi
     if [[ $1 == test ]] && ! has test; then
-        echo "adding what only the tests need"
+        echo "adding what only the tests need: some minutes, about 1 GB"
         pip_install -c requirements.txt -r tests/requirements.txt -r mnist_lab/cloud/requirements.txt
         needed test >.venv/test.stamp
     fi
@@ -93,7 +93,7 @@ pip_install() {
 }
 
 make_environment() {
-    echo "setting up .venv with $("$1" --version): some minutes, about 7 GB"
+    echo "setting up .venv with $("$1" --version): some minutes, about 6 GB"
     rm -rf .venv 2>/dev/null || fail "cannot remove the old .venv: delete it yourself (it may belong to another user)"
     "$1" -m venv .venv || fail "$1 cannot make a virtual environment (on Debian: apt install python3-venv)"
     pip_install -r requirements.txt

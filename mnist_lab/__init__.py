@@ -7,7 +7,8 @@ import os
 
 # Libraries read these once, when they are loaded, so they come before every other import.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait by spinning crawl on a busy machine
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with it
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is deterministic only with it
+os.environ.pop("NVIDIA_TF32_OVERRIDE", None)  # would have a GPU round to 10 bits, whatever PyTorch is told
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or albumentations asks the network for its latest version
 
 __version__ = "0.2.0"

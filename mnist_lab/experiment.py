@@ -66,8 +66,10 @@ def initial_network(recipe: AnyRecipe, settings: Settings) -> nn.Sequential:
 
 def assemble(recipe: AnyRecipe, data: Dataset, settings: Settings) -> Parts:
     """Build the parts of a run on the device of ``data``."""
-    model = initial_network(recipe, settings)
-    model = model.to(data.train.images.device, memory_format=torch.channels_last)
+    device = data.train.images.device
+    # A CPU is fastest in channels_last, where cuDNN may have no deterministic depthwise convolution for a GPU.
+    memory_format = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+    model = initial_network(recipe, settings).to(device, memory_format=memory_format)
     batches = ShuffledBatches(data.train, recipe.batch_size, seed=settings.seed, augment=recipe.augment())
     optimizer = recipe.optimizer(model.parameters())
     scheduler = recipe.scheduler(optimizer, recipe.epochs * len(batches))

@@ -92,7 +92,7 @@ def make_repeatable(seed: int, threads: int) -> None:
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, and nothing here reads any
     torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.allow_tf32 = False  # or a GPU rounds convolutions to 10 bits, and a CPU does not
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # 10 bits, where a CPU has 23
     torch.set_float32_matmul_precision("highest")  # and products of matrices, where the environment asks for that
     torch.set_flush_denormal(True)
     torch.set_num_threads(threads)

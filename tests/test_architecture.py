@@ -106,6 +106,19 @@ def test_a_step_notebook_needs_few_modules():
     assert {place_of(name_of(path)) for path in files} <= {"core", "fields", "evidence"}
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=name_of)
+def test_text_is_read_and_written_as_utf8(path):
+    """Not as a locale has it: a call that handles text names its encoding."""
+    for call in (node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.Call)):
+        name, words = ast.unparse(call.func), {word.arg for word in call.keywords}
+        handles_text = name.endswith((".read_text", ".write_text")) and name != "found.read_text"  # of importlib
+        if name.rpartition(".")[2] == "open" and name not in ("os.open", "tarfile.open"):
+            handles_text = not any("b" in str(one.value) for one in call.args if isinstance(one, ast.Constant))
+        elif name.startswith("subprocess."):
+            handles_text = bool(words & {"text", "universal_newlines"})
+        assert not handles_text or "encoding" in words, f"line {call.lineno}"
+
+
 @pytest.mark.parametrize("path", [path for path in MODULES if path.stem != "__init__"], ids=name_of)
 def test_modules_and_public_names_have_docstrings(path):
     tree = ast.parse(path.read_text("utf-8"))

@@ -1,5 +1,8 @@
 import argparse
+import errno
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -43,6 +46,7 @@ def test_wrong_usage_is_exit_code_2(capsys, arguments):
     [
         (LabError("what to do"), 1, "error: what to do"),
         (DataNotFound("where to look"), 1, "error: where to look"),
+        (OSError(errno.ENOSPC, "No space left", "/here"), 1, "No space left: '/here'. Check the disk"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
         (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM"),
     ],
@@ -76,6 +80,35 @@ def test_a_reader_who_stops_reading_sees_no_traceback():
         writer.stdout.close()  # as head does
         assert writer.stderr.read() == b""
     assert writer.returncode == 141
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
+def test_output_that_cannot_be_written_is_told_in_a_line():
+    code = (
+        "import sys, test_cli; from mnist_lab import cli; "
+        "sys.exit(cli.main(['end'], test_cli.ends(lambda options: print('done') or 0)))"
+    )
+    here = os.path.dirname(__file__)
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=here, stdout=full, stderr=subprocess.PIPE, encoding="utf-8"
+        )
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 2 and "error: " in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_that_is_not_utf8_shows_the_results(monkeypatch, encoding):
+    terminal = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert cli.main(["results"]) == 0
+    assert "parameters" in terminal.buffer.getvalue().decode(encoding)
+
+
+def test_what_the_cloud_needs_besides_is_told(monkeypatch, capsys):
+    for name in ("boto3", "botocore", "botocore.session"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert cli.main(["sagemaker", "status", "--region", "us-east-1"]) == 1
+    assert "pip install -r mnist_lab/cloud/requirements.txt" in capsys.readouterr().err
 
 
 def test_help_and_version_load_no_heavy_library():

@@ -56,4 +56,7 @@ def carry_out(options: Namespace) -> int:
 
     if options.publish and any(getattr(options, name, False) for name in ("dry_run", "detach", "quick")):
         raise UsageError("--publish needs a full run and its files: leave out --dry-run, --detach and --quick")
-    return getattr(verbs, options.function)(Session(options))
+    try:
+        return getattr(verbs, options.function)(Session(options))
+    except ModuleNotFoundError as error:  # boto3 and its like, imported where they are used
+        raise UsageError(f"there is no {error.name} here: pip install -r mnist_lab/cloud/requirements.txt") from error

@@ -48,7 +48,7 @@ def libraries() -> tuple[bool, str]:
             continue
     text = ", ".join(f"{name} {number}" for name, number in found.items())
     good = found["boto3"] != "missing" and found["sagemaker"].startswith("3.")
-    return good, text if good else f"{text}: pip install -r requirements.txt"
+    return good, text if good else f"{text}: pip install -r mnist_lab/cloud/requirements.txt"
 
 
 def role(account: Account) -> tuple[bool, str]:

@@ -74,8 +74,8 @@ def execute(source: Path, output: Path, parameters: Mapping[str, object] | None 
             )
     except PapermillException as error:
         raise NotebookError(f"{source.name} failed: {str(error).strip().splitlines()[-1]}\nSee {output}") from error
-    except OSError as error:
-        raise NotebookError(f"cannot write {output}: {error.strerror or error}") from error
+    except (OSError, UnicodeError) as error:
+        raise NotebookError(f"cannot write {output}: {getattr(error, 'strerror', None) or error}") from error
     except RuntimeError as error:  # nbclient: the kernel died
         reason = " ".join(str(error).split())
         raise NotebookError(f"{source.name} failed: {reason} (did memory run out?)\nSee {output}") from error

@@ -60,14 +60,13 @@ class RecordedUpdate(Update):
 
     def record(self, images: Tensor, labels: Tensor) -> Step:
         """Record an update that reads ``images`` and ``labels``; return what fills these and replays it."""
-        stream = torch.cuda.Stream()
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
+        with torch.cuda.stream(stream):  # leaves it also if recording fails, which torch.cuda.graph may not
             self.warm_up(images, labels)
+            with torch.cuda.graph(graph, stream=stream):
+                losses, correct = super().__call__(images, labels)
         torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            losses, correct = super().__call__(images, labels)
 
         def replay(new_images: Tensor, new_labels: Tensor) -> tuple[Tensor, Tensor]:
             images.copy_(new_images)

@@ -80,7 +80,7 @@ def assemble_stack(
     """
     alone = [assemble(recipe, data, replace(settings, seed=seed)) for seed in seeds]
     device, networks = data.train.images.device, [parts.model for parts in alone]
-    model = stack(networks).to(memory_format=torch.channels_last)
+    model = stack(networks)  # in their memory format
     optimizer, updates = recipe.optimizer(model.parameters()), recipe.epochs * len(alone[0].batches)
     recorded = device.type == "cuda" and is_recordable(recipe, updates)
     if recorded:

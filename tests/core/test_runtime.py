@@ -1,6 +1,6 @@
+import os
 import subprocess
 from importlib.metadata import version
-from pathlib import Path
 
 import pytest
 import torch
@@ -50,6 +50,7 @@ def test_the_cpu_needs_no_gpu_to_be_asked(monkeypatch):
 
 
 def test_a_seed_repeats_draws():
+    torch.set_float32_matmul_precision("medium")  # as an environment variable may ask
     runtime.make_repeatable(7, threads=1)
     first = torch.rand(3)
     runtime.make_repeatable(7, threads=1)
@@ -57,6 +58,7 @@ def test_a_seed_repeats_draws():
     assert torch.get_num_threads() == 1
     assert torch.are_deterministic_algorithms_enabled()
     assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cudnn.benchmark
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
 def test_environment_names_what_a_result_depends_on():
@@ -98,6 +100,20 @@ def test_commit_names_changed_code(checkout):
     clean = runtime.commit()
     assert len(clean) == 40
     (checkout / "mnist_lab" / "models.py").write_text("a = 2\n")
+    assert runtime.commit() == clean + "+changes"
+
+
+def test_a_persons_git_does_not_change_what_is_said_of_the_code(checkout, monkeypatch, tmp_path_factory):
+    clean, home = runtime.commit(), tmp_path_factory.mktemp("home")
+    (home / ".gitconfig").write_text("[status]\n\tshowUntrackedFiles = no\n", encoding="utf-8")
+    monkeypatch.setenv("HOME", str(home))
+    (checkout / "mnist_lab" / "models.py").chmod(0o755)  # as on a disk without such bits
+    assert runtime.commit() == clean
+    if hasattr(os, "getuid") and os.getuid() == 0:  # a clone that belongs to somebody else
+        for path in (checkout, checkout / ".git"):
+            os.chown(path, 12345, 12345)
+        assert runtime.commit() == clean
+    (checkout / "mnist_lab" / "new.py").touch()
     assert runtime.commit() == clean + "+changes"
 
 

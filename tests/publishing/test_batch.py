@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lab import LabError
+from mnist_lab import LabError, cli
 from mnist_lab.evidence import records
 from mnist_lab.publishing import batch, commands
 
@@ -200,9 +200,16 @@ def test_bad_arguments_are_told_before_anything_runs(root, write_step, arguments
     assert not list((root / "runs").iterdir())
 
 
-def test_a_folder_that_cannot_be_written_is_a_sentence(root, write_step):
+def test_where_there_are_no_steps_this_is_said(root):
+    with pytest.raises(LabError, match="no step notebooks in"):
+        commands.run(parse("run", *DIGITS), root)
+
+
+def test_a_folder_that_cannot_be_written_is_a_sentence(root, write_step, capsys):
     write_step(1, "1")
     (root / "runs").rmdir()
     (root / "runs").write_text("not a folder")
-    with pytest.raises(LabError, match="cannot"):
-        commands.run(parse("run", *DIGITS), root)
+    command = argparse.ArgumentParser()
+    command.set_defaults(command=lambda _: commands.run(parse("run", *DIGITS), root))
+    assert cli.main([], command) == 1
+    assert "runs'. Check the disk" in capsys.readouterr().err

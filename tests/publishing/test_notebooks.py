@@ -19,13 +19,14 @@ def folder(tmp_path):
 
 def test_a_notebook_runs_with_its_parameters_replaced_and_is_heard(write_step, folder, capfd, monkeypatch):
     monkeypatch.setenv("MPLBACKEND", "Agg")  # would swallow every figure
+    monkeypatch.setenv("PYTHONOPTIMIZE", "1")  # would leave out what a notebook asserts
     monkeypatch.setenv("JUPYTER_PATH", str(folder))  # holds a kernelspec that must not be used
     (folder / "kernels" / "python3").mkdir(parents=True)
     other = '{"argv": ["false"], "display_name": "", "language": "python"}'
     (folder / "kernels" / "python3" / "kernel.json").write_text(other)
     step = write_step(
         7,
-        "import os, sys; print('epochs:', EPOCHS)",
+        "import os, sys; print('epochs:', EPOCHS, __debug__)",
         f"assert sys.executable == {sys.executable!r}",
         f"assert os.getcwd() == {str(folder.parent / 'lab' / 'notebooks')!r}",
         f"assert os.environ['MNIST_LAB_RUNS'] == {str(folder)!r}",
@@ -33,7 +34,7 @@ def test_a_notebook_runs_with_its_parameters_replaced_and_is_heard(write_step, f
     )
     before = step.path.read_bytes()
     executed = headless.execute(step.path, folder / step.path.name, {"EPOCHS": 3})
-    assert "epochs: 3" in capfd.readouterr().out
+    assert "epochs: 3 True" in capfd.readouterr().out
     assert notebooks.faults(executed) == [] and executed == notebooks.read(folder / step.path.name)
     assert step.path.read_bytes() == before
     assert "MNIST_LAB_RUNS" not in os.environ and os.environ["MPLBACKEND"] == "Agg"

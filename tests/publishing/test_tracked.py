@@ -73,6 +73,25 @@ def test_a_reader_meets_no_noise(path):
     assert all(output.get("name") != "stderr" for cell in code_cells(notebook) for output in cell.outputs)
 
 
+def test_a_kernel_without_the_package_is_helped(path):
+    cells = read(path).cells
+    first = next(place for place, cell in enumerate(cells) if cell.cell_type == "code" and "mnist_lab" in cell.source)
+    above = cells[first - 1]
+    assert above.cell_type == "markdown" and "./run_all.sh setup" in above.source and "%pip install" in above.source
+
+
+def test_file_names_are_good_everywhere():
+    """Windows forbids some characters and names; there and on macOS, names that differ in case alone are one file."""
+    try:
+        listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    names = [name.lower() for name in listed.splitlines()]
+    forbidden = re.compile(r'[<>:"|?*\\]|[. ](/|$)|(^|/)(con|prn|aux|nul|com\d|lpt\d)(\.|/|$)')
+    assert [name for name in names if forbidden.search(name)] == []
+    assert len(set(names)) == len(names)
+
+
 def test_cells_are_small_and_define_nothing(path):
     for cell in code_cells(read(path)):
         if "parameters" not in cell.metadata.get("tags", []):
@@ -147,7 +166,15 @@ def is_accepted(arguments: list[str]) -> bool:
 
 
 def test_pins_cover_the_package():
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line and line[0] != "#"]
-    assert all(re.fullmatch(r"[\w-]+(\[\w+\])?==[\d.]+", line) for line in lines)
-    declared = set(re.findall(r'^    "([\w-]+)[>=]', (ROOT / "pyproject.toml").read_text(), re.MULTILINE))
-    assert declared <= {re.split(r"==|\[", line)[0] for line in lines}
+    """What a run needs is pinned for a run, what an extra needs for the tests; and nothing is pinned twice."""
+    pins = {}
+    for name in ("requirements.txt", "tests/requirements.txt", "mnist_lab/cloud/requirements.txt"):
+        lines = [line for line in (ROOT / name).read_text("utf-8").splitlines() if line and line[0] != "#"]
+        assert all(re.fullmatch(r"[\w-]+(\[\w+\])?==[\d.]+", line) for line in lines)
+        pins[name] = [re.split(r"==|\[", line)[0] for line in lines]
+    needed, extra = (ROOT / "pyproject.toml").read_text("utf-8").split("[project.optional-dependencies]")
+    declared, optional = (set(re.findall(r'"([a-z][\w-]+)[>]', text)) for text in (needed, extra))
+    everything = [name for names in pins.values() for name in names]
+    assert "torch" in declared and declared - {"hatchling"} <= set(pins["requirements.txt"])
+    assert optional == {"distributed", "boto3", "sagemaker"} and optional <= set(everything)
+    assert len(everything) == len(set(everything))

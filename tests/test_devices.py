@@ -131,6 +131,7 @@ class PretendedGPU(TorchFunctionMode):
             elif isinstance(value, Tensor):
                 target = self.where(value)
         rest = [CPU if isinstance(value, (torch.device, str)) else value for value in rest]
+        named |= {"device": CPU} if "device" in named else {}
         found = tensor if function is Tensor.cuda else function(tensor, *rest, **named)
         if target.type == self.where(tensor).type:
             return found
@@ -195,7 +196,7 @@ def test_a_pretended_gpu_notices_what_a_gpu_would_refuse(gpu):
     assert torch.zeros(2, device=there.device).device == torch.ones_like(there).device == GPU
     assert there.to(torch.double).device == GPU and there.to(here).device == CPU
     assert torch.equal(here.copy_(there + 1).to("cuda"), there + 1) and here.device == CPU
-    assert torch.nn.Linear(2, 2).to(GPU).weight.device == GPU
+    assert here.to(device="cuda").device == torch.nn.Linear(2, 2).to(GPU).weight.device == GPU
 
 
 def test_forgotten_moves_are_noticed(gpu, recipe, on_gpu, monkeypatch):

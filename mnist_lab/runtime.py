@@ -18,7 +18,9 @@ from mnist_lab import LabError
 def find_root(package: Path, working: Path, origin: str) -> Path:
     """Return the checkout, with notebooks/, images/, data/ and runs/: around the ``package``, else above ``working``,
     the working directory, else where ``origin``, a URL, points to; without one, the working directory itself."""
-    places = [package.parent, working, *working.parents, Path(url2pathname(origin.removeprefix("file:")))]
+    if (package.parent / "notebooks").is_dir():
+        return package.parent
+    places = [working, *working.parents, Path(url2pathname(origin.removeprefix("file:")))]
     return next((place for place in places if (place / "notebooks" / "records").is_dir()), working)
 
 

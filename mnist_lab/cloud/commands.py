@@ -4,7 +4,6 @@ from argparse import Namespace
 
 from mnist_lab.options import UsageError, add_json, add_parameter, add_publish
 
-BILL = "an instance in service is billed by the second, and its volume until mnist-lab sagemaker down"
 # Verb -> the function of verbs.py that carries it out, and what it does.
 VERBS = {
     "doctor": ("doctor", "check everything that a run needs, and change nothing"),
@@ -23,7 +22,7 @@ VERBS = {
 
 def add_commands(verbs) -> None:
     """Add ``sagemaker`` and its verbs to the command line's subparsers."""
-    from mnist_lab.cloud.settings import add_options
+    from mnist_lab.cloud.settings import BILL, add_options
 
     about = f"Run step 3 on a SageMaker GPU, and stop paying for it: {BILL}."
     top = verbs.add_parser("sagemaker", help="run step 3 on a SageMaker GPU", description=about)

@@ -19,6 +19,7 @@ SECTION = "sagemaker"
 VARIABLE = "MNIST_LAB_SAGEMAKER_"  # in the environment: MNIST_LAB_SAGEMAKER_ROLE and so on
 OWN = "mnist-lab"  # no command touches an instance of another name
 ROLE = r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+|[\w+=,.@-]{1,64}"
+BILL = "an instance in service is billed by the second, and its volume until mnist-lab sagemaker down"
 GPU_FAMILY = re.compile(r"ml\.(g|p)\d")
 
 

@@ -7,7 +7,6 @@ from math import ceil
 from mnist_lab.cloud import gpu_results, policy
 from mnist_lab.cloud.account import Account, default_bucket
 from mnist_lab.cloud.bundle import make_bundle
-from mnist_lab.cloud.commands import BILL
 from mnist_lab.cloud.deployment import current_job, make_job
 from mnist_lab.cloud.deployment import up as put_into_place
 from mnist_lab.cloud.doctor import examine
@@ -17,7 +16,7 @@ from mnist_lab.cloud.runs import FINAL, Log, RunStatus, follow, read_status
 from mnist_lab.cloud.runs import fetch as download
 from mnist_lab.cloud.script import LARGEST, Job, read_back, render
 from mnist_lab.cloud.session import Session
-from mnist_lab.cloud.settings import CloudSettings
+from mnist_lab.cloud.settings import BILL, CloudSettings
 from mnist_lab.evidence.records import load, merge
 from mnist_lab.evidence.tables import beside
 from mnist_lab.options import Interrupted

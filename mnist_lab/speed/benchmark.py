@@ -7,7 +7,6 @@ import contextlib
 import multiprocessing
 import operator
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -248,19 +247,12 @@ def train_alone(recipe: Recipe, settings: Settings) -> tuple[list[Epoch], float,
 
 
 def peak_memory() -> float | None:
-    """Return how much memory this process held at its peak, in GiB; None where the system does not say.
+    """Return how much memory this process held at its peak, in GiB; None where the system is not Linux.
 
-    Linux counts the memory of the process that started this one into ``getrusage`` (ru_maxrss outlives exec), so
-    there it is read from /proc. Elsewhere ``getrusage`` is all there is, and Windows has not even that.
+    ``getrusage`` would not do: it counts the memory of the process that started this one (ru_maxrss outlives exec).
     """
     found = stated(Path("/proc/self/status"), "VmHWM")
-    if found is not None:
-        return int(found.split()[0]) / 2**20  # "123 kB"
-    try:
-        import resource
-    except ImportError:
-        return None
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)
+    return None if found is None else int(found.split()[0]) / 2**20  # "123 kB"
 
 
 def throughput(recipe: Recipe, settings: Settings, count: int, rounds: int = 3) -> float:

@@ -5,13 +5,13 @@ import sys
 
 import torch
 
-from mnist_lab.runtime import DeviceUnavailable, pick_device
+from mnist_lab.runtime import DeviceUnavailable, environment, pick_device
 
 
 def main() -> int:
     """Print one line on the GPU and return 0, or say on stderr why it cannot be used and return 1."""
     try:
-        name = torch.cuda.get_device_name(pick_device("cuda"))  # a GPU that is picked has computed something
+        name = environment(pick_device("cuda")).device  # a GPU that is picked has computed something
     except DeviceUnavailable as error:
         print(f"error: {error}", file=sys.stderr)
         try:

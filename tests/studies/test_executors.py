@@ -107,7 +107,8 @@ except (KeyboardInterrupt, Interrupted) as stopped:
     ],
 )
 def test_no_process_outlives_a_study_that_is_stopped(plan, tmp_path, number, to_all, said):
-    (tmp_path / "plan").write_bytes(pickle.dumps(replace(plan, recipe=replace(plan.recipe, epochs=20))))
+    long = replace(plan, recipe=replace(plan.recipe, epochs=20), seeds=range(100))  # not over before the signal
+    (tmp_path / "plan").write_bytes(pickle.dumps(long))
     command = [sys.executable, "-c", STUDY, tmp_path / "plan", tmp_path / "store"]
     study = subprocess.Popen(
         command, cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -1,8 +1,10 @@
 """Nothing mixes the CPU with a GPU: everything runs here on a GPU that is pretended on the CPU."""
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -22,8 +24,7 @@ from mnist_lab.fields.trace import trace
 from mnist_lab.models import MODELS
 from mnist_lab.recipe import Settings
 from mnist_lab.runtime import ROOT
-from mnist_lab.speed import benchmark
-from mnist_lab.speed.cuda_graph import RecordedUpdate
+from mnist_lab.speed import benchmark, diagnosis, side_by_side
 from mnist_lab.speed.side_by_side import train_together
 from mnist_lab.speed.stack import Update
 from mnist_lab.training import Tally
@@ -139,22 +140,44 @@ class PretendedGPU(TorchFunctionMode):
         return self.operators.put(found.clone() if found.data_ptr() == tensor.data_ptr() else found, target.type)
 
 
+class Graph:
+    """A recording of an update, which is executed anew whenever it is replayed."""
+
+    def replay(self):
+        for static, new in zip(self.found, self.execute(), strict=True):
+            static.copy_(new)
+
+
 @pytest.fixture
 def gpu(monkeypatch):
-    """A machine whose GPU is pretended, with bfloat16 or without; its graphs are rehearsed."""
-    pretended = PretendedGPU()
+    """A machine whose GPU is pretended."""
+    pretended, update = PretendedGPU(), Update.__call__
 
-    def record(self, images, labels):
-        self.warm_up(images, labels)
+    @contextlib.contextmanager
+    def record(graph, stream):
+        def remember(self, images, labels):
+            groups, before = self.optimizer.param_groups, [tensor.clone() for tensor in self.tensors()]
+            numbers = [{name: value for name, value in group.items() if isinstance(value, float)} for group in groups]
 
-        def step(images, labels):
-            pretended.operators.recording = True
-            try:
-                return Update.__call__(self, images, labels)
-            finally:
-                pretended.operators.recording = False
+            def execute():
+                now = [dict(group) for group in groups]
+                for group, then in zip(groups, numbers, strict=True):
+                    group.update(then)  # a graph keeps the numbers that it was recorded with
+                found = update(self, images, labels)
+                for group, later in zip(groups, now, strict=True):
+                    group.update(later)
+                return found
 
-        return step
+            graph.execute, graph.found = execute, execute()
+            for tensor, value in zip(self.tensors(), before, strict=True):
+                tensor.detach().copy_(value)  # to record is not to execute
+            return graph.found
+
+        pretended.operators.recording = True
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Update, "__call__", remember)
+            yield
+        pretended.operators.recording = False
 
     def group(tensors, with_indices=False, by_device=Optimizer._group_tensors_by_device_and_dtype):
         found = by_device(tensors, with_indices)
@@ -163,12 +186,18 @@ def gpu(monkeypatch):
     monkeypatch.setattr(runtime, "gpu_problem", lambda: None)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a pretended GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: "a pretended GPU, in detail")
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda device: None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: torch.get_rng_state())
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: None)
     monkeypatch.setattr(Optimizer, "_group_tensors_by_device_and_dtype", staticmethod(group))
-    monkeypatch.setattr(RecordedUpdate, "record", record)
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", Graph)
+    monkeypatch.setattr(torch.cuda, "graph", record)
+    monkeypatch.setattr(torch.cuda, "Stream", Mock)
+    monkeypatch.setattr(torch.cuda, "current_stream", Mock)
+    monkeypatch.setattr(torch.cuda, "stream", contextlib.nullcontext)
     with pretended:
         yield pretended
 
@@ -226,15 +255,27 @@ def test_training_stays_on_the_gpu(gpu, recipe, on_gpu, changes):
 @pytest.mark.parametrize("capability", [(7, 5), (9, 0)])
 def test_a_stack_stays_on_the_gpu_and_its_updates_can_be_recorded(gpu, recipe, on_gpu, monkeypatch, capability):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    data = experiment.load_data(on_gpu)
-    for run in train_together(replace(recipe, epochs=1), data, on_gpu, [3, 4]):
+    recipe, data = replace(recipe, epochs=1), experiment.load_data(on_gpu)
+    replayed = train_together(recipe, data, on_gpu, [3, 4])
+    monkeypatch.setattr(side_by_side, "is_recordable", lambda recipe, updates: False)
+    for run, plain in zip(replayed, train_together(recipe, data, on_gpu, [3, 4]), strict=True):
         assert {tensor.device for tensor in run.model.state_dict().values()} == {GPU}
-        assert run.probabilities.device == CPU
+        assert run.probabilities.device == CPU and torch.allclose(run.probabilities, plain.probabilities, atol=1e-3)
+        assert run.history[0].train.loss == pytest.approx(plain.history[0].train.loss, rel=1e-4)
 
 
 def test_every_way_to_train_feeds_the_gpu(gpu, recipe, on_gpu, monkeypatch):
     monkeypatch.setattr(benchmark, "BASELINE_BATCH", 50)
     assert benchmark.compare_ways(recipe, on_gpu, rounds=1, sample=100, workers=(0,))
+
+
+def test_the_diagnosis_of_a_gpu_finds_nothing_that_fails(gpu, recipe, on_gpu, monkeypatch):
+    monkeypatch.setattr(diagnosis, "SECONDS", 0)
+    exact = {name: one for name, one in diagnosis.VARIANTS.items() if one[0] == torch.float32}
+    monkeypatch.setattr(diagnosis, "VARIANTS", exact)  # a pretended GPU casts nothing to bfloat16
+    lines = list(diagnosis.diagnose(replace(recipe, batch_size=8), on_gpu, [2]))
+    assert not [line for line in lines if "fails" in line]
+    assert "training uses, for 2: torch.float32, contiguous, as RecordedUpdate" in map(str.strip, lines)
 
 
 def run_cells(path: Path, parameters: dict) -> None:

@@ -6,17 +6,19 @@ import zipfile
 import openpyxl
 import pytest
 from torch import nn
+from xlsxwriter.utility import xl_col_to_name
 
 from mnist_lab.evidence import records
-from mnist_lab.fields import workbook
+from mnist_lab.fields import design_sheet, workbook
+from mnist_lab.fields.design_sheet import LETTERS
 from mnist_lab.fields.gradient import measure_fields
+from mnist_lab.fields.sheets import COLUMNS, FIRST, IMAGE, LAST, LETTER, OVERVIEW, formula, total_line, values
 from mnist_lab.fields.trace import trace
-from mnist_lab.fields.workbook import COLUMNS, IMAGE, LETTER, OVERVIEW, WorkbookError, formula, total_line, values
+from mnist_lab.fields.workbook import WorkbookError
 from mnist_lab.models import MODELS, count_parameters
 from mnist_lab.studies.others.catalogue import networks as published
 
 SOFFICE = shutil.which("soffice") or shutil.which("libreoffice")
-FIRST = IMAGE + 2  # the first layer's row, as sheets count
 COLUMN = {column.symbol: column for column in COLUMNS}
 
 
@@ -46,12 +48,22 @@ STEPS = {1: "SkeletonNet", 2: "CompactNet", 3: "CompactNet"}
 
 # A network as a student types it, with rows left blank, and the same network as the trace sees it.
 TYPED = [
-    {"type": "conv", "c_out": 6, "g": 1, "b": 1, "k": 5, "s": 2, "p": 2},
+    {"type": "Conv2d", "c_out": 6, "g": 1, "b": 1, "k": 5, "s": 2, "p": 2},
     {},
-    {"k": 3, "s": 2, "p": 1},
-    {"g": 6, "b": 2, "k": 3, "d": 2},
+    {"type": "MaxPool2d", "k": 3, "s": 2, "p": 1},
+    {"type": "depthwise", "b": 2, "k": 3, "d": 2},
     {},
-    {"c_out": 4, "g": 1, "k": 1},
+    {"type": "Conv2d", "c_out": 4, "k": 1},
+]
+IMPOSSIBLE = [  # what a student types, and what the sheet says
+    ({"type": "Conv2d", "c_out": 20, "k": 3}, ""),
+    ({"type": "MaxPool2d", "c_out": 16, "k": 2, "s": 2}, "a pooling keeps its channels"),
+    ({"type": "Conv2d", "c_out": 10, "g": 3, "k": 3}, "groups must divide"),
+    ({"type": "depthwise", "c_out": 25, "k": 3}, "groups must divide"),
+    ({"type": "depthwise", "g": 2, "k": 3}, "clear g"),
+    ({"type": "Linear", "c_out": 25, "k": 1}, "choose a type"),
+    ({"type": "Conv2d", "c_out": 25}, "no kernel"),
+    ({"type": "Conv2d", "c_out": 10, "k": 40}, "larger than what comes in"),
 ]
 DESIGNED = nn.Sequential(
     nn.Conv2d(1, 6, 5, stride=2, padding=2),
@@ -92,14 +104,16 @@ def recalculated(content, tmp_path_factory):
     book.save(folder / "plain.xlsx")
     assert openpyxl.load_workbook(folder / "plain.xlsx", data_only=True)["AB12"]["L7"].value is None
     book["AB12"][f"{LETTER['k']}{FIRST}"] = 5
-    for number in range(workbook.DESIGN_ROWS):
+    for number in range(design_sheet.DESIGN_ROWS):
         for symbol in ("type", "c_out", "g", "b", "k", "s", "p", "d"):
             typed = TYPED[number].get(symbol) if number < len(TYPED) else None
-            book[workbook.DESIGN][f"{LETTER[symbol]}{FIRST + number}"] = typed
+            book[design_sheet.DESIGN][f"{LETTER[symbol]}{FIRST + number}"] = typed
     book.save(folder / "typed.xlsx")
-    book[workbook.DESIGN][f"{LETTER['k']}{FIRST}"] = 40
-    book.save(folder / "too large.xlsx")
-    names = ["plain.xlsx", "typed.xlsx", "too large.xlsx"]
+    for number, (typed, _) in enumerate(IMPOSSIBLE, FIRST):
+        for symbol in ("type", "c_out", "g", "b", "k", "s", "p", "d"):
+            book[design_sheet.DESIGN][f"{LETTER[symbol]}{number}"] = typed.get(symbol)
+    book.save(folder / "impossible.xlsx")
+    names = ["plain.xlsx", "typed.xlsx", "impossible.xlsx"]
     profile = f"-env:UserInstallation=file://{folder}/profile"
     command = [SOFFICE, profile, "--headless", "--convert-to", "xlsx", "--outdir", folder / "out", *names]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
@@ -108,7 +122,7 @@ def recalculated(content, tmp_path_factory):
 
 
 def row_values(sheet, number: int) -> dict:
-    return {symbol: sheet[f"{letter}{number}"].value for symbol, letter in LETTER.items()}
+    return {symbol: sheet[f"{letter}{number}"].value for symbol, letter in [*LETTER.items(), ("moving", LAST)]}
 
 
 def test_the_tracked_workbook_is_of_todays_networks_and_steps():
@@ -133,16 +147,17 @@ def test_formulas_by_hand():
     first, pooled, _, last = trace(
         nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), nn.AdaptiveAvgPool2d(1))
     )
-    texts = {symbol: formula(column, first, 6, blanks=False) for symbol, column in COLUMN.items()}
+    texts = {symbol: formula(column, first, 6) for symbol, column in COLUMN.items()}
     assert texts["c_in"] == "=D6" and texts["n_in"] == "=L6"  # of the row above, sheets count from 1
     assert texts["n_out"] == "=INT((G7+2*J7-K7*(H7-1)-1)/I7)+1"
     assert texts["r_out"] == "=O7+K7*(H7-1)*M7" and texts["j_out"] == "=M7*I7"
     assert texts["first"] == "=Q6+(K7*(H7-1)/2-J7)*M7"
     typed = {symbol for symbol, text in texts.items() if not text}
-    assert typed == {"#", "type", "c_out", "g", "b", "k", "s", "p", "d", "moving"}
-    assert formula(COLUMN["c_out"], pooled, 7, blanks=False) == "=C8"  # what follows from the row above is no input
-    assert formula(COLUMN["k"], last, 9, blanks=False) == "=G10"  # a global pooling
-    assert formula(COLUMN["r_out"], first, 6, blanks=True) == "=O7+MAX(1,K7)*(MAX(1,H7)-1)*M7"
+    assert typed == {"#", "type", "c_out", "g", "b", "k", "s", "p", "d"}
+    assert formula(COLUMN["c_out"], pooled, 7) == "=C8"  # what follows from the row above is no input
+    assert formula(COLUMN["k"], last, 9) == "=G10"  # a global pooling
+    counted = {symbol: LETTERS[symbol] for symbol in ("k", "d")}
+    assert formula(COLUMN["r_out"], first, 6, LETTERS) == "=O7+{d}7*({k}7-1)*M7".format(**counted)
 
 
 def test_a_field_is_seen_up_to_the_edge_of_the_image():
@@ -153,15 +168,15 @@ def test_a_field_is_seen_up_to_the_edge_of_the_image():
 def test_colours_tell_what_may_be_typed(book):
     sheet = book["AB12"]
     for line in sheet.iter_rows(min_row=FIRST, max_row=total_line(trace(Cell()))):
-        for cell, column in zip(line, COLUMNS, strict=True):
-            typed = not str(cell.value).startswith("=") and column.symbol not in ("#", "moving")
+        for cell, column in zip(line, [*COLUMNS, None], strict=True):
+            typed = not str(cell.value).startswith("=") and column not in (COLUMN["#"], None)
             assert (cell.font.color is not None and cell.font.color.rgb == "FF0000FF") == typed, cell.coordinate
     assert sheet["A3"].hyperlink.location == f"'{OVERVIEW}'!A1"
-    assert book[workbook.DESIGN][f"{LETTER['moving']}{IMAGE}"].value == "charted"  # nothing measured to compare with
+    assert book[design_sheet.DESIGN][f"{LAST}{IMAGE}"].value == "check"  # nothing measured to compare with
 
 
 def test_a_sheet_for_every_network(book):
-    assert book.sheetnames == [OVERVIEW, *NETWORKS, workbook.DESIGN]
+    assert book.sheetnames == [OVERVIEW, *NETWORKS, design_sheet.DESIGN]
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -197,9 +212,10 @@ def test_every_formula_has_its_value_beside_it(book, cached):
         if cell.data_type == "f"
     ]
     assert len(formulas) > 100
-    free = {f"{LETTER['moving']}{FIRST + number}" for number in range(workbook.DESIGN_ROWS)} | {f"{LETTER['n_out']}3"}
+    charted = xl_col_to_name(design_sheet.HIDDEN + len(design_sheet.COUNTED))
+    free = {f"{letter}{FIRST + number}" for letter in (LAST, charted) for number in range(design_sheet.DESIGN_ROWS)}
     for title, place in formulas:  # a formula may also show nothing
-        assert cached[title][place].value is not None or (title == workbook.DESIGN and place in free)
+        assert cached[title][place].value is not None or (title == design_sheet.DESIGN and place in free)
 
 
 def test_libreoffice_calculates_the_same(book, cached, recalculated):
@@ -231,31 +247,41 @@ def test_a_changed_number_flows_through_the_sheets(recalculated):
 
 
 def test_a_network_of_ones_own_is_calculated_as_the_trace_does(recalculated):
-    sheet = recalculated["typed.xlsx"][workbook.DESIGN]
+    sheet = recalculated["typed.xlsx"][design_sheet.DESIGN]
     rows = iter(trace(DESIGNED))
     for number, typed in enumerate(TYPED, FIRST):
         if typed:
             row = next(rows)
-        expected = values(row if typed else workbook.pass_on(row))
+        expected = values(row if typed else design_sheet.pass_on(row))
         for symbol in ("c_in", "n_in", "n_out", "j_in", "j_out", "r_in", "r_out", "first", "middle", "seen"):
             assert sheet[f"{LETTER[symbol]}{number}"].value == expected[symbol], (symbol, number)
         assert sheet[f"{LETTER['params']}{number}"].value == expected["params"]
         assert sheet[f"{LETTER['MACs']}{number}"].value == expected["MACs"]
-        assert sheet[f"{LETTER['moving']}{number}"].value in ([expected["r_out"]] if typed else [None, ""])
-    below = FIRST + workbook.DESIGN_ROWS
+        assert not sheet[f"{LAST}{number}"].value  # nothing to mend
+    below = FIRST + design_sheet.DESIGN_ROWS
     assert sheet[f"{LETTER['params']}{below}"].value == count_parameters(DESIGNED)
     assert sheet[f"{LETTER['r_out']}{below - 1}"].value == trace(DESIGNED)[-1].field_out
 
 
-def test_a_kernel_that_does_not_fit_is_told(recalculated):
-    place = f"{LETTER['n_out']}3"
-    assert not recalculated["typed.xlsx"][workbook.DESIGN][place].value
-    assert "larger than what comes in" in recalculated["too large.xlsx"][workbook.DESIGN][place].value
+def test_what_cannot_be_a_network_is_told(recalculated):
+    sheet = recalculated["impossible.xlsx"][design_sheet.DESIGN]
+    said = [sheet[f"{LAST}{number}"].value or "" for number in range(FIRST, FIRST + len(IMPOSSIBLE) + 1)]
+    for found, (_, message) in zip(said, IMPOSSIBLE, strict=False):
+        assert message in found and bool(found) == bool(message)
+    assert sheet[f"{LETTER['params']}3"].value == sum(bool(message) for _, message in IMPOSSIBLE)
+
+
+def test_the_design_is_checked(recalculated):
+    place = LETTER["params"]
+    for name, left, ends in (("plain.xlsx", 7999 - 1578, "yes"), ("typed.xlsx", None, "no")):
+        sheet = recalculated[name][design_sheet.DESIGN]
+        left = 7999 - count_parameters(DESIGNED) if left is None else left
+        assert [sheet[f"{place}{number}"].value for number in (1, 2, 3)] == [left, ends, 0]
 
 
 def test_the_design_sheet_takes_whole_numbers_only(book):
-    rules = {str(rule.sqref): rule for rule in book[workbook.DESIGN].data_validations.dataValidation}
-    kernels = rules[f"{LETTER['k']}{FIRST}:{LETTER['k']}{FIRST + workbook.DESIGN_ROWS - 1}"]
+    rules = {str(rule.sqref): rule for rule in book[design_sheet.DESIGN].data_validations.dataValidation}
+    kernels = rules[f"{LETTER['k']}{FIRST}:{LETTER['k']}{FIRST + design_sheet.DESIGN_ROWS - 1}"]
     assert (kernels.type, kernels.operator, kernels.formula1) == ("whole", "greaterThanOrEqual", "1")
     assert kernels.allowBlank
 

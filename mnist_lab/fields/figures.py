@@ -1,5 +1,6 @@
 """Figures of receptive fields, and the style that all figures share."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import matplotlib.style
@@ -13,8 +14,10 @@ from torch import Tensor, nn
 from mnist_lab.data import Split
 from mnist_lab.fields.gradient import effective_field, width_of
 from mnist_lab.fields.trace import Row, nested_spans, trace
+from mnist_lab.models import leaves
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # told apart by colour-blind readers too
+SMALL = {"fontsize": 8, "ha": "center", "va": "top"}
 FIELD_IMAGES = 200  # more images change an effective field by no visible shade
 
 matplotlib.style.use("default")  # a personal matplotlibrc decides nothing here
@@ -39,6 +42,55 @@ def nested_fields(rows: Sequence[Row], split: Split, title: str, columns: int = 
         outline(axis, span, len(image), color=COLOURS[1], linewidth=1.8)
         axis.set_title(f"{row.layer}\nkernel {row.kernel}: {row.field_out} pixels", fontsize=8)
     return figure
+
+
+def network_diagram(model: nn.Sequential, split: Split, title: str) -> Figure:
+    """Show a network block by block: its maps as a stack of squares, as large as they are, with its layers below.
+
+    Above is the first image with what a unit in the middle of the block's maps sees of it.
+    """
+    rows = trace(model)
+    ends = list(itertools.accumulate(len(leaves(block)) for block in model))
+    last = [[row for row in rows if row.position < end][-1] for end in ends]  # of each block
+    shown = [place for place, row in enumerate(last) if place == 0 or row != last[place - 1]]
+    figure = Figure(figsize=(1.45 * (len(shown) + 1), 3.6), layout="constrained")
+    figure.suptitle(title)
+    above, below = figure.subplots(2, len(shown) + 1, height_ratios=(1, 1.9))
+    image = split.images[0, 0].cpu().float()
+    show_image(above[0], image)
+    draw_maps(below[0], 1, len(image), f"image\n1 x {len(image)} x {len(image)}")
+    for place, (top, bottom) in zip(shown, zip(above[1:], below[1:], strict=True), strict=True):
+        row = last[place]
+        show_image(top, image)
+        outline(top, row.span(row.size_out // 2), len(image), color=COLOURS[1], linewidth=1.8)
+        top.set_title(f"sees {row.field_out} pixels", fontsize=9)
+        own = [one for one in rows if ends[place] - len(leaves(model[place])) <= one.position < ends[place]]
+        said = [f"{row.channels_out} x {row.size_out} x {row.size_out}", *map(in_words, own)]
+        said.append(f"{sum(one.parameters for one in own):,} parameters")
+        draw_maps(bottom, row.channels_out, row.size_out, "\n".join(said))
+    for axis in (*above, *below):
+        axis.axis("off")
+    return figure
+
+
+def in_words(row: Row) -> str:
+    """Return what a layer is, as in "5x5 convolution"."""
+    kind = {"Conv2d": "convolution", "Linear": "linear", "MaxPool2d": "max pooling"}.get(row.kind, "average pooling")
+    if row.groups == row.channels_in > 1:
+        kind = "depthwise"
+    return f"{row.kernel}x{row.kernel} {kind}"
+
+
+def draw_maps(axis: Axes, channels: int, size: int, text: str) -> None:
+    """Draw ``channels`` maps of ``size`` units as a stack of squares, to the scale of an image, and a text below."""
+    shown = -(-channels // 8)  # a square for eight maps
+    for depth in reversed(range(shown)):
+        corner = (28 - size) / 2 + 1.5 * (depth - (shown - 1) / 2)
+        axis.add_patch(
+            Rectangle((corner, corner), size, size, facecolor="#dbe9f4", edgecolor=COLOURS[0], linewidth=0.8)
+        )
+    axis.set(xlim=(-2, 30), ylim=(-2, 30), aspect="equal")
+    axis.text(0.5, -0.02, text, **SMALL, transform=axis.transAxes)
 
 
 def effective_fields(stages: Mapping[str, nn.Sequential], split: Split, title: str) -> Figure:

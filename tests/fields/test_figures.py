@@ -5,7 +5,7 @@ from torch import nn
 
 from mnist_lab.fields import figures
 from mnist_lab.fields.trace import trace
-from mnist_lab.models import build
+from mnist_lab.models import MODELS, build, count_parameters
 
 
 @pytest.fixture
@@ -63,3 +63,20 @@ def test_a_dead_network_has_no_effective_field(few, drawn):
         nn.init.constant_(parameter, -1.0)
     figure = drawn(figures.effective_fields({"dead": dead}, few, "effective"))
     assert figure.axes[-1].get_title() == "dead\nnothing moves it"
+
+
+@pytest.mark.parametrize("network", MODELS.values())
+def test_a_diagram_shows_every_block_with_its_cost_and_what_it_sees(network, few, drawn):
+    figure = drawn(figures.network_diagram(network(), few, "diagram"))
+    said = [text.get_text() for axis in figure.axes for text in axis.texts]
+    costs = [int(line.split()[0].replace(",", "")) for text in said for line in text.splitlines() if "param" in line]
+    assert sum(costs) == count_parameters(network())
+    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    assert titles[-1] == f"sees {trace(network())[-1].field_out} pixels" and len(titles) == len(costs)
+
+
+def test_a_diagram_of_one_layer(few, drawn):
+    figure = drawn(figures.network_diagram(nn.Sequential(nn.Conv2d(1, 3, 3)), few, "one"))
+    assert "3 x 26 x 26\n3x3 convolution\n30 parameters" in [
+        text.get_text() for axis in figure.axes for text in axis.texts
+    ]

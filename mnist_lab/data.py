@@ -1,15 +1,11 @@
 """MNIST as tensors in memory, every byte verified; and a sample of digits for machines without it."""
 
-import contextlib
 import gzip
 import hashlib
-import http.client
 import os
-import socket
-import tempfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
@@ -25,8 +21,6 @@ MNIST_NAME, DIGITS_NAME = "MNIST", "digits sample, not MNIST"
 # The test images whose label fewer than three of five people confirmed, by index: the 15 errors that cleanlab's study
 # found in MNIST (mturk/mnist_mturk.json; Northcutt, Athalye and Mueller, Pervasive Label Errors in Test Sets, 2021).
 WRONG_TEST_LABELS = (947, 1621, 1901, 2130, 2462, 2597, 2654, 3520, 3558, 5937, 6651, 6783, 8527, 9679, 9729)
-ABOVE, PLACES = ("", "*/"), ("MNIST/raw/", "raw/", "")  # where in a folder MNIST's files may be
-DOWNLOAD_TIMEOUT = 15  # seconds of silence before a download is given up
 
 # SHA-256 of the four raw files: torchvision checks only that they exist, so a flipped byte would pass.
 MNIST_SHA256 = {
@@ -51,18 +45,20 @@ class Split:
 
     images: Tensor
     labels: Tensor
+    indices: Tensor | None = None  # (N,) of the images in the split that they were taken from, on the CPU
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def to(self, device: torch.device) -> "Split":
-        return Split(self.images.to(device), self.labels.to(device))
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
-    def take(self, indices: Tensor) -> "Split":
-        return Split(self.images[indices], self.labels[indices])
+    def take(self, indices: Tensor | slice) -> "Split":
+        kept = torch.arange(len(self)) if self.indices is None else self.indices
+        return Split(self.images[indices], self.labels[indices], kept[indices])
 
     def first(self, count: int) -> "Split":
-        return Split(self.images[:count], self.labels[:count])
+        return self.take(slice(count))
 
 
 @dataclass(frozen=True)
@@ -90,18 +86,7 @@ def load_mnist(folder: str | Path | None = None) -> Dataset:
 
     Raises DataNotFound if there is nothing to load, and DataCorrupt if a file is damaged.
     """
-    given = folder or os.environ.get("MNIST_LAB_DATA")
-    root = Path(given).expanduser() if given else ROOT / "data"
-    if not root.exists():  # a notebook runs in a folder of its own: what is relative may be so to the checkout
-        root = ROOT / root
-    files = find_files(root)
-    missing = [name for name, paths in files.items() if not paths]
-    if missing and given:
-        raise DataNotFound(explain_missing(root, missing))
-    if missing:
-        download_mnist(root)
-        files = find_files(root)
-    contents = {name: read_verified(name, paths) for name, paths in files.items()}
+    contents = read_files("MNIST", MNIST_SHA256, folder)
     splits = []
     for part in ("train", "t10k"):  # IDX files: 16 or 8 bytes that tell the shape, then a byte for each number
         images = torch.frombuffer(contents[f"{part}-images-idx3-ubyte"], dtype=torch.uint8)[16:]
@@ -110,37 +95,59 @@ def load_mnist(folder: str | Path | None = None) -> Dataset:
     return Dataset(MNIST_NAME, *splits)
 
 
-def find_files(root: Path) -> dict[str, list[Path]]:
-    """Return where each of MNIST's four files may be in ``root``; DataCorrupt if one may not look.
+def read_files(
+    kind: str, sha256: Mapping[str, str], folder: str | Path | None = None, may_download: bool = True
+) -> dict[str, bytearray]:
+    """Return the content of each file of torchvision's dataset ``kind``, unzipped, that ``sha256`` names and verifies.
+
+    ``folder``, the download and what is raised are as in :func:`load_mnist`.
+    """
+    given = folder or os.environ.get("MNIST_LAB_DATA")
+    root = Path(given).expanduser() if given else ROOT / "data"
+    if not root.exists():  # a notebook runs in a folder of its own: what is relative may be so to the checkout
+        root = ROOT / root
+    files = find_files(root, kind, sha256)
+    missing = [name for name, paths in files.items() if not paths]
+    if missing and (given or not may_download):
+        raise DataNotFound(explain_missing(root, kind, missing))
+    if missing:
+        from mnist_lab.download import download
+
+        download(root, kind, sha256)
+        files = find_files(root, kind, sha256)
+    return {name: read_verified(paths, sha256[name]) for name, paths in files.items()}
+
+
+def find_files(root: Path, kind: str, names: Iterable[str]) -> dict[str, list[Path]]:
+    """Return where in ``root`` each file of torchvision's dataset ``kind`` may be; DataCorrupt if one may not look.
 
     As it is or gzipped, called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, in the folder itself, in
-    ``raw/``, in ``MNIST/raw/``, or one folder deeper, as some archives unpack.
+    ``raw/``, in ``MNIST/raw/`` (for MNIST), or one folder deeper, as some archives unpack.
     """
     found: dict[str, list[Path]] = {}
+    places = [f"{above}{place}" for above, place in product(("", "*/"), (f"{kind}/raw/", "raw/", ""))]
     try:
-        for name in MNIST_SHA256:
+        for name in names:
             spellings = [f"{stem}{end}" for stem in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
-            patterns = [f"{above}{place}{spelling}" for above, place, spelling in product(ABOVE, PLACES, spellings)]
+            patterns = [f"{place}{spelling}" for place, spelling in product(places, spellings)]
             found[name] = [path for pattern in patterns for path in sorted(root.glob(pattern)) if path.is_file()]
     except OSError as error:
         raise DataCorrupt(f"cannot look into {root}: {error.strerror}. Check its permissions") from error
     return found
 
 
-def explain_missing(root: Path, missing: list[str]) -> str:
+def explain_missing(root: Path, kind: str, missing: list[str]) -> str:
     """Say what is missing in ``root``, what is there, and what to do."""
     there = sorted(path.name for path in root.glob("*"))[:8] if root.is_dir() else []
-    said = f"no MNIST in {root}: {', '.join(missing)} missing; "
+    said = f"no {kind} in {root}: {', '.join(missing)} missing; "
     said += f"found there: {', '.join(there)}" if there else "the folder is empty or does not exist"
     if any(name.endswith((".npz", ".csv", ".parquet")) for name in there):
         said += " (other forms of MNIST, which lack the bytes that are verified here)"
-    return (
-        f"{said}. Point MNIST_LAB_DATA (or --data) at the four IDX files, gzipped or not, or unset it to download them"
-    )
+    return f"{said}. Point MNIST_LAB_DATA (or --data) at the IDX files, gzipped or not, or unset it to download them"
 
 
-def read_verified(name: str, paths: list[Path]) -> bytearray:
-    """Return the content of the first of ``paths`` that has the SHA-256 it should have, unzipped.
+def read_verified(paths: list[Path], sha256: str) -> bytearray:
+    """Return the content of the first of ``paths`` that has this SHA-256, unzipped.
 
     Raises DataCorrupt, which names the last one, if none has.
     """
@@ -150,50 +157,12 @@ def read_verified(name: str, paths: list[Path]) -> bytearray:
             if path.suffix == ".gz":
                 content = gzip.decompress(content)
             digest = hashlib.sha256(content).hexdigest()
-            if digest == MNIST_SHA256[name]:
+            if digest == sha256:
                 return bytearray(content)
-            problem = f"is damaged: {len(content):,} bytes with SHA-256 {digest[:12]}..., expected "
-            problem += f"{MNIST_SHA256[name][:12]}...."
+            problem = f"is damaged: {len(content):,} bytes with SHA-256 {digest[:12]}..., expected {sha256[:12]}...."
         except (OSError, EOFError, zlib.error) as error:
             problem = f"cannot be read: {getattr(error, 'strerror', None) or error}."
     raise DataCorrupt(f"{path} {problem} Delete it and get the original again")
-
-
-def download_mnist(root: Path) -> None:
-    """Download MNIST with torchvision (and its progress bar) into ``root``.
-
-    The files are fetched into a folder beside their place, verified, and only then moved there:
-    a download that breaks in the middle leaves nothing behind. Raises DataNotFound if it breaks.
-    """
-    from torchvision.datasets import MNIST
-
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".download-", dir=root) as staging, socket_timeout(DOWNLOAD_TIMEOUT):
-            MNIST(staging, download=True)
-            raw = Path("MNIST", "raw")
-            for name in MNIST_SHA256:
-                read_verified(name, [Path(staging) / raw / name])
-            (root / raw).mkdir(parents=True, exist_ok=True)
-            for name in MNIST_SHA256:
-                (Path(staging) / raw / name).replace(root / raw / name)
-    except (DataCorrupt, RuntimeError, OSError, http.client.HTTPException) as error:
-        reason = " ".join(str(error).split())
-        raise DataNotFound(
-            f"MNIST is not in {root} and could not be downloaded ({reason}). Connect to the internet and run again, "
-            "or point MNIST_LAB_DATA (or --data) at a folder that holds its four files"
-        ) from error
-
-
-@contextlib.contextmanager
-def socket_timeout(seconds: float) -> Iterator[None]:
-    """Give every new connection a time limit; torchvision sets none, and would wait for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def load_digits_sample() -> Dataset:
@@ -208,7 +177,8 @@ def load_digits_sample() -> Dataset:
     # MNIST's digits fill 20 x 20 pixels in the middle of 28 x 28.
     images = F.pad(F.interpolate(small, size=20, mode="bilinear"), [4, 4, 4, 4])
     everything = Split((images * 255).round().to(torch.uint8), torch.tensor(digits.target, dtype=torch.int64))
-    return Dataset(DIGITS_NAME, *hold_out(everything, len(everything) // 5 + 1))
+    parts = hold_out(everything, len(everything) // 5 + 1)
+    return Dataset(DIGITS_NAME, *(Split(part.images, part.labels) for part in parts))
 
 
 def hold_out(split: Split, count: int) -> tuple[Split, Split]:

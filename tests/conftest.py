@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ["TQDM_DISABLE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "passive"  # as the package sets it, which torch must see first
@@ -16,6 +17,7 @@ from mnist_lab.fields.trace import Facts
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.runtime import ROOT, Environment
 from mnist_lab.training import Epoch, Metrics
+from mnist_lab.writers import QMNIST_SHA256, Writers, load_writers
 
 torch.set_num_threads(1)  # small batches gain nothing from more, and lose much on a busy machine
 
@@ -28,9 +30,18 @@ def digits() -> Dataset:
 @pytest.fixture(scope="session")
 def mnist() -> Dataset:
     given = os.environ.get("MNIST_LAB_DATA")
-    if not given and not all(data.find_files(ROOT / "data").values()):
+    if not given and not all(data.find_files(ROOT / "data", "MNIST", data.MNIST_SHA256).values()):
         pytest.skip("MNIST is not on this machine: set MNIST_LAB_DATA")
     return data.load_mnist(given or ROOT / "data")  # a folder that was named must hold it
+
+
+@pytest.fixture(scope="session")
+def writers() -> dict[str, Writers]:
+    """Who wrote MNIST's training images ("train") and test images ("test")."""
+    folder = os.environ.get("MNIST_LAB_DATA") or ROOT / "data"
+    if not all(data.find_files(Path(folder), "QMNIST", QMNIST_SHA256).values()):
+        pytest.skip("QMNIST's label files are not on this machine")
+    return {part: load_writers(part, folder) for part in ("train", "test")}
 
 
 @pytest.fixture

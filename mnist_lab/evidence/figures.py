@@ -209,12 +209,14 @@ def mistakes(record: Record, split: Split, title: str, columns: int = 10) -> Fig
 
     Images whose label is known to be wrong are framed; ``split`` is the one that the record was scored on.
     """
+    indices = range(len(split)) if split.indices is None else split.indices.tolist()
+    places = {index: place for place, index in enumerate(indices)}
     shown, wrong = record.mistakes[:WORST_SHOWN], misread_wrong_labels(record) or ()
     said = f"{len(shown)} of {len(record.mistakes)} shown"
     said += "; framed: the label is known to be wrong" if wrong else ""
     figure, axes = image_grid(max(1, -(-len(shown) // columns)), columns, f"{title}\n{said}", height=1.3)
     for axis, mistake in zip(axes, shown, strict=False):
-        image = split.images[mistake.index, 0]
+        image = split.images[places[mistake.index], 0]
         show_image(axis, image)
         is_wrong = mistake.index in wrong
         if is_wrong:

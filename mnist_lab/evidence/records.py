@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from torch import Tensor
 
 from mnist_lab import LabError
-from mnist_lab.data import MNIST_NAME, Dataset
+from mnist_lab.data import MNIST_NAME, Dataset, Split
 from mnist_lab.experiment import Run
 from mnist_lab.fields.trace import Facts, facts
 from mnist_lab.recipe import AnyRecipe, Settings
@@ -28,8 +28,9 @@ FOLDERS = {
     "ablation": "ablations",  # step 3 with one thing changed, on held-out images
     "frontier": "frontier",  # step 3 with fewer parameters or epochs
     "published": "published",  # a recipe of a published series
+    "trial": "search",  # a recipe that the search made up, on held-out writers
 }
-Kind = Literal["step", "intermediate", "ablation", "frontier", "published"]
+Kind = Literal["step", "intermediate", "ablation", "frontier", "published", "trial"]
 
 
 class RecordError(LabError, ValueError):
@@ -40,7 +41,7 @@ class RecordError(LabError, ValueError):
 class Mistake:
     """A scored image that was misread."""
 
-    index: int
+    index: int  # in MNIST's test images; of a held-out image, in the 60,000 training images that it is one of
     label: int
     predicted: int
     confidence: float  # the probability of the predicted digit
@@ -67,6 +68,7 @@ class Record(BaseModel):
     seconds_per_epoch: float  # median, training alone
     seconds: float  # the whole run, evaluation included
     environment: Environment
+    compiler: str | None = None  # of our own layers, which the network trained with; None: PyTorch's layers alone
 
     @model_validator(mode="after")
     def check(self) -> "Record":
@@ -100,8 +102,12 @@ class Record(BaseModel):
 
     @property
     def images(self) -> tuple:
-        """What it was trained and scored on; only runs of the same images can be compared."""
-        return self.data, self.train_images, self.scored_images, self.settings.score_on
+        """What it was trained and scored on; only runs of the same images can be compared.
+
+        By writer, that is a fold of them for each seed, and folds differ by a few images.
+        """
+        settings, counts = self.settings, (self.train_images, self.scored_images)
+        return self.data, settings.score_on, settings.train_limit, () if settings.score_on == "writers" else counts
 
     @property
     def misread(self) -> set[int]:
@@ -146,21 +152,23 @@ def record(
         model=facts(run.model),
         history=run.history,
         opening_loss=run.opening_loss,
-        mistakes=find_mistakes(run.probabilities, data.test.labels.cpu()),
+        mistakes=find_mistakes(run.probabilities, data.test),
         seconds_per_epoch=statistics.median(epoch.seconds for epoch in run.history),
         seconds=run.seconds,
         environment=made_in or environment(pick_device(settings.device)),
+        compiler=getattr(run.model, "compiler", None),
     )
 
 
-def find_mistakes(probabilities: Tensor, labels: Tensor) -> list[Mistake]:
+def find_mistakes(probabilities: Tensor, scored: Split) -> list[Mistake]:
     """Return every image whose most probable digit is not its label, the most confident mistake first.
 
-    ``probabilities`` are (N, classes) and ``labels`` (N,), both on the CPU.
+    ``probabilities`` are (N, classes), on the CPU, for the N images of ``scored``.
     """
-    confidence, predicted = probabilities.max(dim=1)
+    (confidence, predicted), labels = probabilities.max(dim=1), scored.labels.cpu()
+    indices = range(len(scored)) if scored.indices is None else scored.indices.tolist()
     wrong = (predicted != labels).nonzero().flatten().tolist()
-    mistakes = [Mistake(i, int(labels[i]), int(predicted[i]), round(float(confidence[i]), 4)) for i in wrong]
+    mistakes = [Mistake(indices[i], int(labels[i]), int(predicted[i]), round(float(confidence[i]), 4)) for i in wrong]
     return sorted(mistakes, key=lambda mistake: (-mistake.confidence, mistake.index))
 
 
@@ -204,7 +212,7 @@ def merge(records: Sequence[Record], folder: Path) -> list[Path]:
 
 def as_line(record: Record) -> bytes:
     """Return ``record`` as a line of JSON."""
-    return record.model_dump_json().encode() + b"\n"
+    return record.model_dump_json(exclude_defaults=True).encode() + b"\n"
 
 
 def load(folder: Path) -> list[Record]:

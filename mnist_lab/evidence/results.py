@@ -1,13 +1,27 @@
 """What the records add up to: every recipe over its seeds, and against the one before it."""
 
+import functools
+import os
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from mnist_lab.data import MNIST_NAME, WRONG_TEST_LABELS
+import numpy as np
+
+from mnist_lab.data import MNIST_NAME, WRONG_TEST_LABELS, DataNotFound
 from mnist_lab.evidence.records import Record, RecordError
-from mnist_lab.evidence.uncertainty import Difference, Interval, mean_interval, share_at_least, two_way_interval, welch
+from mnist_lab.evidence.uncertainty import (
+    Difference,
+    Interval,
+    Misread,
+    gain_by_writer,
+    interval_by_writer,
+    mean_interval,
+    paired,
+    share_at_least,
+    welch,
+)
 from mnist_lab.experiment import TARGET
 
 LAST_EPOCHS = 5  # in which an accuracy must stay to be consistent
@@ -23,7 +37,7 @@ class Result:
     row: str  # of the table: the name of the recipe, and of the device unless it is a CPU
     change: str
     data: str
-    scored_on: str  # "test" or "held-out"
+    scored_on: str  # "test", "writers" or "held-out"
     model: str
     trainable: int
     deployed: int
@@ -35,7 +49,7 @@ class Result:
     mean: float
     sd: float | None
     interval: Interval | None  # of the mean over seeds, on these images (Student's t)
-    two_way_interval: Interval | None  # of the accuracy, other seeds and other images (bootstrap)
+    by_writer: Interval | None  # of the accuracy, other seeds and other writers (bootstrap); None: they are not known
     minimum: float
     maximum: float
     seeds_on_target: int  # whose last epoch is at or above the target
@@ -84,6 +98,7 @@ def _result(group: list[Record]) -> Result:
     on_target = sum(accuracy >= TARGET for accuracy in accuracies)
     late = [[epoch.test.accuracy >= TARGET for epoch in record.history[-LAST_EPOCHS:]] for record in group]
     wrong_labels = [misread_wrong_labels(record) for record in group]
+    counted = count_by_writer(group)
     return Result(
         row=row_name(first),
         change=first.change,
@@ -100,7 +115,7 @@ def _result(group: list[Record]) -> Result:
         mean=statistics.fmean(accuracies),
         sd=statistics.stdev(accuracies) if len(group) > 1 else None,
         interval=mean_interval(accuracies),
-        two_way_interval=two_way_interval([record.misread for record in group], first.scored_images),
+        by_writer=interval_by_writer(counted) if counted else None,
         minimum=min(accuracies),
         maximum=max(accuracies),
         seeds_on_target=on_target,
@@ -131,6 +146,39 @@ def misread_wrong_labels(record: Record) -> set[int] | None:
     return record.misread.intersection(WRONG_TEST_LABELS)
 
 
+def count_by_writer(runs: Sequence[Record]) -> list[Misread] | None:
+    """Count what runs of the same images misread, by writer: on held-out writers for each fold, in their order.
+
+    None if it is not known who wrote them: they are not MNIST's, or QMNIST's label files are not at hand.
+    """
+    part = {"test": "test", "writers": "train"}.get(runs[0].settings.score_on)
+    known = _writers_and_folds(part, os.environ.get("MNIST_LAB_DATA")) if part and runs[0].data == MNIST_NAME else None
+    if known is None:
+        return None
+    writers, fold_of = known
+    people, folds, found = writers.max() + 1, fold_of.max() + 1, []
+    for fold in range(folds):
+        own = [[mistake.index for mistake in run.mistakes] for run in runs if run.seed % folds == fold]
+        wrong = np.array([np.bincount(writers[misread], minlength=people) for misread in own], dtype=float)
+        images = np.bincount(writers[fold_of == fold], minlength=people)
+        if own:
+            found.append(Misread(wrong[:, images > 0], images[images > 0]))
+    return found
+
+
+@functools.cache
+def _writers_and_folds(part: str, folder: str | None) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the writer, counted from 0, and the fold (N,) of each image, 0 in the test set; None without the files."""
+    from mnist_lab.writers import deal, load_writers
+
+    try:
+        known = load_writers(part, folder, may_download=False)
+    except DataNotFound:
+        return None
+    writers = np.unique(known.writers, return_inverse=True)[1]
+    return writers, deal(known) if part == "train" else np.zeros_like(writers)
+
+
 @dataclass(frozen=True)
 class Gain:
     """The accuracy of a recipe less that of one before it."""
@@ -140,6 +188,7 @@ class Gain:
     against: str  # the recipe before
     points: float  # percentage points, of the means
     difference: Difference | None  # over the seeds of both, in percentage points; None if one has no spread
+    by_writer: Interval | None  # of the points, with other seeds and other writers; None if these are not known
 
 
 def gains(records: Sequence[Record]) -> list[Gain]:
@@ -149,11 +198,36 @@ def gains(records: Sequence[Record]) -> list[Gain]:
     """
     found, before, step_before = [], [], []
     for group in by_row([record for record in records if record.device_type == "cpu"]):
-        is_step, ours = group[0].kind == "step", [100 * record.accuracy for record in group]
-        for other in (before, step_before if is_step and step_before is not before else []):
-            if other:
-                theirs = [100 * record.accuracy for record in other]
-                points = statistics.fmean(ours) - statistics.fmean(theirs)
-                found.append(Gain(group[0].name, group[0].change, other[0].name, points, welch(theirs, ours)))
+        is_step = group[0].kind == "step"
+        others = (before, step_before if is_step and step_before is not before else [])
+        found += [compare(other, group) for other in others if other]
         before, step_before = group, group if is_step else step_before
     return found
+
+
+def compare(before: Sequence[Record], after: Sequence[Record]) -> Gain:
+    """Compare the runs of two recipes over their seeds, and image by image.
+
+    On held-out writers a seed decides the fold, so the seeds that both have are compared in pairs; elsewhere all seeds
+    of one with all of the other. Raises RecordError if there are no pairs.
+    """
+    in_pairs = before[0].settings.score_on == after[0].settings.score_on == "writers"
+    if in_pairs:
+        earlier, later = ({one.seed: one for one in runs} for runs in (before, after))
+        seeds = sorted(earlier.keys() & later.keys())
+        if not seeds:
+            raise RecordError(
+                f"{row_name(before[0])} and {row_name(after[0])} have no seed in common: train such seeds"
+            )
+        before, after = ([runs[seed] for seed in seeds] for runs in (earlier, later))
+    theirs, ours = ([100 * record.accuracy for record in runs] for runs in (before, after))
+    counted = [count_by_writer(runs) for runs in (before, after)] if before[0].images == after[0].images else [None]
+    by_writer = None if None in counted else gain_by_writer(*counted)
+    return Gain(
+        row=after[0].name,
+        change=after[0].change,
+        against=before[0].name,
+        points=statistics.fmean(ours) - statistics.fmean(theirs),
+        difference=(paired if in_pairs else welch)(theirs, ours),
+        by_writer=by_writer and (100 * by_writer[0], 100 * by_writer[1]),
+    )

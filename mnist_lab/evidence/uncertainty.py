@@ -3,9 +3,10 @@
 scipy.stats takes long to import, so only the functions that need it do.
 """
 
+import functools
 import math
 import statistics
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,6 +99,21 @@ def welch(before: Sequence[float], after: Sequence[float]) -> Difference | None:
     )
 
 
+def paired(before: Sequence[float], after: Sequence[float]) -> Difference | None:
+    """Compare samples whose values belong together in pairs, as those of the same fold and seed (Student, 1908).
+
+    None with fewer than two pairs, or if all differ alike. The effect is in standard deviations of the differences.
+    """
+    differences = [later - earlier for earlier, later in zip(before, after, strict=True)]
+    if len(set(differences)) < 2:
+        return None
+    from scipy import stats
+
+    mean, spread, degrees = statistics.fmean(differences), statistics.stdev(differences), len(differences) - 1
+    p_value = 2 * float(stats.t.sf(abs(mean) / spread * math.sqrt(degrees + 1), degrees))
+    return Difference(mean, mean_interval(differences), p_value, _for_few(degrees) * mean / spread)
+
+
 def hedges_g(before: Sequence[float], after: Sequence[float]) -> float:
     """Return Hedges' g* of two samples that vary: their means' difference in units of the root of the
     mean of both variances, not pooled, as goes with Welch's test (Delacre et al., 2021, doi 10.31234/osf.io/tu6mp).
@@ -114,12 +130,15 @@ def _for_few(degrees: float) -> float:
     return math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees - 1) / 2)) / math.sqrt(degrees / 2)
 
 
-def dunnett(control: Sequence[float], samples: Sequence[Sequence[float]]) -> list[Difference] | None:
+def dunnett(
+    control: Sequence[float], samples: Sequence[Sequence[float]], in_blocks: bool = False
+) -> list[Difference] | None:
     """Compare the means of many samples with that of one control, all at once (Dunnett, JASA 1955).
 
     The intervals hold together: of many sets of such comparisons, 95 % have the true difference in every interval.
-    The spread is taken to be the same in all samples and pooled, so that a few values in each are enough. None if no
-    sample varies.
+    The spread is taken to be the same in all samples and pooled, so that a few values in each are enough. With
+    ``in_blocks``, what values at the same place in all samples have in common does not count as spread: they are of
+    the same fold and seed. None if no sample varies.
 
     scipy.stats.dunnett does the same by random points, which takes a minute for thirty samples. But samples are only
     related through the control's mean and the pooled spread: given these two, the chances multiply, and the two are
@@ -129,6 +148,8 @@ def dunnett(control: Sequence[float], samples: Sequence[Sequence[float]]) -> lis
 
     everything, sizes = [control, *samples], np.array([len(sample) for sample in samples])
     degrees = int(sizes.sum()) - len(samples) + len(control) - 1
+    if in_blocks:
+        everything, degrees = np.array(everything) - np.mean(everything, axis=0), degrees - len(control) + 1
     spread = math.sqrt(sum(float(np.var(values)) * len(values) for values in everything) / max(degrees, 1))
     if spread == 0:
         return None
@@ -172,24 +193,86 @@ def _largest_of(loads: np.ndarray, degrees: int) -> Callable[[float], float]:
     return inside
 
 
-def two_way_interval(misread: Sequence[Collection[int]], count: int) -> Interval | None:
-    """Return the interval of a recipe's accuracy when other seeds train it and other images are read.
+@dataclass(frozen=True)
+class Misread:
+    """What runs that were scored on the same images misread, counted by writer."""
 
-    ``misread`` holds for each seed the indices of the images it misread, of ``count``. Seeds and images are drawn
-    again, independently of each other (Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007: of many
-    seeds rather too wide than too narrow; a few show too little of their spread); with a fixed generator, so that the
-    same records give the same interval. None with one seed.
+    wrong: np.ndarray  # (runs, writers): how many images of each writer a run misread
+    images: np.ndarray  # (writers,): how many there are of each
+
+
+def interval_by_writer(folds: Sequence[Misread]) -> Interval | None:
+    """Return the interval of a recipe's accuracy when other seeds train it and other people write the digits.
+
+    ``folds`` has an item for each set of images; the test set is one. In each, seeds and writers are drawn again,
+    independently of each other (Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007: of many seeds rather
+    too wide than too narrow; a few show too little of their spread, and a single one for each fold shows none). Since
+    mistakes come by the writer, who is drawn brings all of their images along (the cluster bootstrap; Davison and
+    Hinkley, Bootstrap Methods and their Application, 1997, section 3.8, and Field and Welsh, JRSS B 2007): to draw
+    these images once more would count their luck twice. The generator is fixed, so that the same records give the same
+    interval. None with one run.
     """
-    if len(misread) < 2:
+    return _ends(1 - _shares_misread(folds, 0)) if sum(len(fold.wrong) for fold in folds) > 1 else None
+
+
+def gain_by_writer(before: Sequence[Misread], after: Sequence[Misread]) -> Interval | None:
+    """Return the same interval of the accuracy of ``after`` less that of ``before``, scored on the same images.
+
+    They are paired image by image: every drawing has the same writers for both. Seeds are drawn for each by itself.
+    None if either has one run.
+    """
+    if min(sum(len(fold.wrong) for fold in folds) for folds in (before, after)) < 2:
         return None
-    images, seeds = sorted(set().union(*misread)), len(misread)
-    wrong = np.array([[image in seed for image in images] for seed in map(set, misread)], dtype=float)  # (S, W)
-    wrong, alike = np.unique(wrong, axis=1, return_counts=True)  # (S, P): images that the same seeds misread are one
-    chances = [*(alike / count), max(0.0, 1 - len(images) / count)]
-    generator, accuracies = np.random.default_rng(0), []
-    for _ in range(RESAMPLES // 1000):  # in parts: a poor network misreads thousands of images
-        drawn_seeds = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=1000)  # how often each: (R, S)
-        drawn_images = generator.multinomial(count, chances, size=1000)[:, :-1]  # (R, P)
-        accuracies.append(1 - ((drawn_seeds @ wrong) * drawn_images).sum(axis=1) / (seeds * count))
-    low, high = np.quantile(accuracies, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return _ends(_shares_misread(before, 0) - _shares_misread(after, 1))
+
+
+def error_by_writer(fold: Misread) -> float:
+    """Return the standard error of the runs' mean accuracy that comes from who wrote the images.
+
+    The accuracy is a ratio of sums over writers (Cochran, Sampling Techniques, 1977, chapter 2).
+    """
+    wrong, count = fold.wrong.mean(axis=0), len(fold.images)
+    strays = wrong - wrong.sum() / fold.images.sum() * fold.images
+    return math.sqrt(count / (count - 1) * float(strays @ strays)) / float(fold.images.sum())
+
+
+def _shares_misread(folds: Sequence[Misread], recipe: int) -> np.ndarray:
+    """Return the share misread (resamples,) of one of two recipes by seeds and writers that are drawn again."""
+    wrong = images = np.zeros(RESAMPLES)
+    for place, fold in enumerate(folds):
+        runs, writers = fold.wrong.shape
+        drawn_runs = np.random.default_rng([place, recipe]).multinomial(runs, np.full(runs, 1 / runs), size=RESAMPLES)
+        drawn_writers = _draw_writers(writers, place)
+        wrong = wrong + np.einsum("rw,rw->r", drawn_runs / runs @ fold.wrong, drawn_writers)
+        images = images + drawn_writers @ fold.images
+    return wrong / images
+
+
+@functools.cache
+def _draw_writers(count: int, fold: int) -> np.ndarray:
+    """Return how often each writer is drawn (resamples, writers); half a second's work, and the same for all."""
+    drawn = np.random.default_rng([fold, 2]).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    return drawn.astype(np.float64)
+
+
+def _ends(values: np.ndarray) -> Interval:
+    """Return the ends of the interval that holds 95 % of ``values``, as much to either side."""
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
+
+
+def nested_spreads(folds: Sequence[Sequence[float]]) -> tuple[float, float | None]:
+    """Return the standard deviations between folds and between the seeds of a fold; ``folds`` hold a value per seed.
+
+    By the analysis of variance (Searle, Casella and McCulloch, Variance Components, 1992, chapter 3): what the means
+    of folds scatter more than their few seeds explain is due to the folds. With one seed each, the first is of both
+    together, and the second None.
+    """
+    means, sizes = np.array([np.mean(fold) for fold in folds]), np.array([len(fold) for fold in folds])
+    count, degrees = sizes.sum(), sizes.sum() - len(folds)
+    between = sizes @ (means - sizes @ means / count) ** 2 / (len(folds) - 1)
+    if degrees == 0:
+        return math.sqrt(between), None
+    within = sum(float(np.var(fold)) * len(fold) for fold in folds) / degrees
+    each = (count - sizes @ sizes / count) / (len(folds) - 1)  # seeds of a fold; their mean if all have as many
+    return math.sqrt(max(0.0, (between - within) / each)), math.sqrt(within)

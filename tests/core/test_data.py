@@ -2,16 +2,14 @@ import gzip
 import hashlib
 import socket
 import struct
-import threading
-from functools import partial
-from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import torch
 import torchvision.datasets
 
-from mnist_lab import data
+from mnist_lab import data, download, options
 from mnist_lab.data import DataCorrupt, DataNotFound
 
 
@@ -130,16 +128,23 @@ def test_a_damaged_archive_is_named(folder, content):
 
 def test_archives_in_the_checkout_are_used_before_any_download(tmp_path, raw_files, monkeypatch):
     monkeypatch.setattr(data, "ROOT", tmp_path)
-    monkeypatch.setattr(data, "download_mnist", None)
+    monkeypatch.setattr(download, "fetch", None)
     (tmp_path / "data").mkdir()
     for name, content in raw_files.items():
         (tmp_path / "data" / f"{name}.gz").write_bytes(gzip.compress(content))
     assert len(data.load_mnist().train) == 40
 
 
+def test_to_score_on_held_out_writers_they_have_to_be_known(folder, monkeypatch):
+    monkeypatch.setenv("MNIST_LAB_DATA", str(folder))
+    assert options.find_data(folder, {"SCORE_ON": "test"}) == {}
+    with pytest.raises(DataNotFound, match="no QMNIST in"):
+        options.find_data(folder, {"SCORE_ON": "writers"})
+
+
 def test_what_was_found_instead_is_told(tmp_path, raw_files):
     (tmp_path / "mnist.npz").write_bytes(b"arrays")
-    with pytest.raises(DataNotFound, match=r"found there: mnist.npz \(other forms.*four IDX files"):
+    with pytest.raises(DataNotFound, match=r"found there: mnist.npz \(other forms.*IDX files"):
         data.load_mnist(tmp_path)
     with pytest.raises(DataNotFound, match="empty or does not exist"):
         data.load_mnist(tmp_path / "nowhere")
@@ -152,8 +157,8 @@ def test_a_relative_folder_is_also_found_from_the_checkout(folder, monkeypatch, 
 
 
 @pytest.fixture
-def mirror(tmp_path, raw_files, monkeypatch):
-    """Serve MNIST's archives on this machine, in place of torchvision's mirrors; returns the served folder."""
+def mirror(tmp_path, raw_files, serve, monkeypatch) -> None:
+    """Serve MNIST's archives on this machine, in place of torchvision's mirrors."""
     served = tmp_path / "mirror"
     served.mkdir()
     resources = []
@@ -162,40 +167,19 @@ def mirror(tmp_path, raw_files, monkeypatch):
         (served / f"{name}.gz").write_bytes(archive)
         resources.append((f"{name}.gz", hashlib.md5(archive).hexdigest()))
 
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *arguments):
-            pass
-
-    with serve(partial(Quiet, directory=str(served))) as address:
-        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [address])
-        monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
-        yield served
-
-
-class serve:
-    """A web server on a free port of this machine for the length of a ``with`` block."""
-
-    def __init__(self, handler):
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-
-    def __enter__(self) -> str:
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return f"http://127.0.0.1:{self.server.server_port}/"
-
-    def __exit__(self, *error):
-        self.server.shutdown()
-        self.server.server_close()
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [serve(served)])
+    monkeypatch.setattr(torchvision.datasets.MNIST, "resources", resources)
 
 
 def test_first_use_downloads_into_the_checkout(tmp_path, mirror, raw_files, monkeypatch):
     monkeypatch.setattr(data, "ROOT", tmp_path)
     assert len(data.load_mnist().test) == 20
     assert listing(tmp_path / "data") == {f"MNIST/raw/{name}": content for name, content in raw_files.items()}
-    monkeypatch.setattr(data, "download_mnist", None)  # the second use needs no network
+    monkeypatch.setattr(download, "fetch", None)  # the second use needs no network
     assert len(data.load_mnist().train) == 40
 
 
-def test_a_download_that_breaks_leaves_nothing_behind(tmp_path, mirror, raw_files, monkeypatch):
+def test_a_download_that_breaks_leaves_nothing_behind(tmp_path, mirror, serve, monkeypatch):
     class Breaks(BaseHTTPRequestHandler):
         def do_GET(self):
             self.send_response(200)
@@ -209,10 +193,9 @@ def test_a_download_that_breaks_leaves_nothing_behind(tmp_path, mirror, raw_file
             pass
 
     monkeypatch.setattr(data, "ROOT", tmp_path)
-    with serve(Breaks) as address:
-        monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [address])
-        with pytest.raises(DataNotFound, match=r"could not be downloaded.*MNIST_LAB_DATA"):
-            data.load_mnist()
+    monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [serve(Breaks)])
+    with pytest.raises(DataNotFound, match=r"could not be downloaded.*MNIST_LAB_DATA"):
+        data.load_mnist()
     assert listing(tmp_path / "data") == {}
 
 
@@ -226,7 +209,7 @@ def test_a_download_of_something_else_is_refused(tmp_path, mirror, monkeypatch):
 
 def test_a_silent_server_is_given_up(tmp_path, raw_files, monkeypatch):
     monkeypatch.setattr(data, "ROOT", tmp_path)
-    monkeypatch.setattr(data, "DOWNLOAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never answers
         address = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         monkeypatch.setattr(torchvision.datasets.MNIST, "mirrors", [address])

@@ -126,6 +126,13 @@ def test_mistakes_say_how_many_are_shown_and_mark_wrong_labels(make_record, digi
     assert [bool(axis.patches) for axis in figure.axes] == [True] + [False] * 29
 
 
+def test_a_mistake_among_held_out_images_is_shown_as_that_image(make_record, few, drawn):
+    held = few.take(torch.tensor([4, 30, 101]))
+    record = make_record(accuracies=(0.9999,), mistakes=[Mistake(30, 0, 7, 0.6)])
+    figure = drawn(figures.mistakes(record, held, "mistakes"))
+    assert (figure.axes[0].images[0].get_array() == few.images[30, 0].numpy()).all()
+
+
 def test_no_mistake_is_no_crash(make_record, few, drawn):
     flawless = make_record(accuracies=(0.99, 1.0))
     drawn(figures.mistakes(flawless, few, "mistakes"))

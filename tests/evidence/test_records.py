@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from mnist_lab import experiment
+from mnist_lab.data import Split
 from mnist_lab.evidence import records
 from mnist_lab.evidence.records import RecordError
 from mnist_lab.recipe import Recipe, Settings
@@ -38,7 +39,23 @@ def test_mistakes_are_those_of_the_probabilities(made):
         assert mistake.predicted == int(run.probabilities[mistake.index].argmax())
     confidences = [mistake.confidence for mistake in record.mistakes]
     assert confidences == sorted(confidences, reverse=True)
-    assert records.find_mistakes(torch.eye(10), torch.arange(10)) == []
+    assert records.find_mistakes(torch.eye(10), Split(torch.zeros(10, 1, 28, 28), torch.arange(10))) == []
+
+
+def test_a_held_out_image_is_named_by_its_place_in_the_training_images(few):
+    held = few.take(torch.tensor([7, 30, 101]))
+    right, wrong = torch.eye(10)[held.labels], torch.eye(10)[(held.labels + 1) % 10]
+    found = records.find_mistakes(torch.stack([right[0], wrong[1], wrong[2]]), held)
+    assert [(mistake.index, mistake.label, mistake.predicted) for mistake in found] == [(30, 0, 1), (101, 1, 2)]
+    again = held.take(torch.tensor([2]))
+    assert records.find_mistakes(wrong[2:], again)[0].index == 101
+
+
+def test_runs_on_different_folds_of_writers_are_of_the_same_images(make_record, tmp_path):
+    folds = [make_record("3", seed, (0.5, 0.99), score_on="writers", scored_images=10_000 + seed) for seed in range(3)]
+    assert len(records.merge(folds[2:], tmp_path)) == len(records.merge(folds[:2], tmp_path)) == 1
+    assert records.load(tmp_path) == folds
+    assert folds[0].images != make_record("3", 0, (0.5, 0.99), score_on="held-out").images
 
 
 def test_the_same_run_again_differs_in_times_alone(made):

@@ -1,9 +1,12 @@
+import numpy as np
 import pytest
 from scipy import stats
 
 from mnist_lab.data import WRONG_TEST_LABELS
 from mnist_lab.evidence import results
 from mnist_lab.evidence.records import Mistake, RecordError
+from mnist_lab.evidence.uncertainty import gain_by_writer, interval_by_writer
+from mnist_lab.writers import FOLDS, deal
 
 
 @pytest.fixture
@@ -29,8 +32,6 @@ def test_a_result_reduces_all_seeds(seeds):
     assert result.seeds_on_target == 3  # 99.40 % itself is on target
     assert result.on_target_at_least == pytest.approx(stats.beta.ppf(0.05, 3, 2))
     assert result.misread == pytest.approx(52.5)
-    low, high = result.two_way_interval
-    assert low < 0.99475 - 0.0012 and high > 0.99475 + 0.0012  # 10,000 images alone leave this much open
 
 
 def test_consistent_are_seeds_whose_last_five_epochs_all_are_on_target(seeds, make_record):
@@ -49,7 +50,7 @@ def test_runs_shorter_than_five_epochs_count_what_they_have(make_record):
 
 def test_one_seed_has_no_spread(make_record):
     (result,) = results.summarise([make_record()])
-    assert result.sd is None and result.interval is None and result.two_way_interval is None
+    assert result.sd is None and result.interval is None and result.by_writer is None
     assert result.minimum == result.mean == result.maximum == 0.9952
     assert result.on_target_at_least == pytest.approx(0.05)
 
@@ -98,3 +99,67 @@ def test_a_gain_is_in_points_and_over_seeds(seeds):
     assert gain.difference.p_value == pytest.approx(expected.pvalue)
     assert gain.difference.interval == pytest.approx(tuple(expected.confidence_interval()))
     assert gain.difference.is_clear
+
+
+def test_what_is_misread_is_counted_by_writer(mistaking, writers):
+    known, runs = writers["test"], [mistaking([0, 1, 2, 9_999]), mistaking([5, 0], seed=1)]
+    (found,) = results.count_by_writer(runs)
+    people = sorted(set(known.writers.tolist()))
+    assert found.images.tolist() == [int((known.writers == person).sum()) for person in people]
+    for run, row in zip(runs, found.wrong.tolist(), strict=True):
+        assert row == [sum(known.writers[index] == person for index in run.misread) for person in people]
+
+
+def test_on_held_out_writers_a_fold_has_its_own(mistaking, writers):
+    known, fold_of = writers["train"], deal(writers["train"])
+    indices = {seed: np.flatnonzero(fold_of == seed % FOLDS)[: 5 + seed] for seed in (1, 5, 7)}
+    runs = [mistaking(found.tolist(), seed=seed, score_on="writers") for seed, found in indices.items()]
+    first, last = results.count_by_writer(runs)  # folds 1 and 5
+    assert first.images.sum() == (fold_of == 1).sum() and last.images.sum() == (fold_of == 5).sum()
+    assert first.wrong.sum(axis=1).tolist() == [6, 12] and last.wrong.sum(axis=1).tolist() == [10]
+    people = np.unique(known.writers[fold_of == 5])
+    assert last.wrong[0].tolist() == [(known.writers[indices[5]] == person).sum() for person in people]
+
+
+def test_an_interval_by_writer_is_that_of_what_was_counted(seeds, writers):
+    records = seeds([0.9950, 0.9940, 0.9961])
+    (result,) = results.summarise(records)
+    assert result.by_writer == interval_by_writer(results.count_by_writer(records))
+    assert result.by_writer[0] < result.mean < result.by_writer[1]
+
+
+def test_writers_of_other_images_are_not_known(seeds, writers, tmp_path, monkeypatch):
+    for changes in ({"data": "digits sample, not MNIST"}, {"score_on": "held-out"}):
+        assert results.summarise(seeds([0.99, 0.98], **changes))[0].by_writer is None
+    monkeypatch.setenv("MNIST_LAB_DATA", str(tmp_path))  # without the label files
+    assert results.count_by_writer(seeds([0.99, 0.98])) is None
+    (gain,) = results.gains([*seeds([0.99, 0.98], "2"), *seeds([0.99, 0.98])])
+    assert gain.by_writer is None and gain.difference is not None
+
+
+def test_on_held_out_writers_the_same_seeds_are_compared(make_record):
+    def scored(name, accuracies):
+        return [
+            make_record(name, seed, (0.9, accuracy), score_on="writers", scored_images=10_000 + seed)
+            for seed, accuracy in accuracies.items()
+        ]
+
+    before = scored("2", {0: 0.9930, 1: 0.9950, 2: 0.9910, 8: 0.99})
+    after = scored("3", {2: 0.9913, 0: 0.9934, 1: 0.9955, 7: 0.99})
+    gain = results.compare(before, after)
+    expected = stats.ttest_rel([99.34, 99.55, 99.13], [99.30, 99.50, 99.10])
+    assert (gain.points, gain.difference.mean) == pytest.approx((0.04, 0.04))
+    assert gain.difference.p_value == pytest.approx(expected.pvalue)
+    assert gain.difference.interval == pytest.approx(tuple(expected.confidence_interval()))
+    with pytest.raises(RecordError, match="no seed in common"):
+        results.compare(before[3:], after)
+
+
+def test_a_gain_by_writer_is_in_points(seeds, writers):
+    before, after = seeds([0.9900, 0.9910], "2"), seeds([0.9950, 0.9960])
+    gain = results.compare(before, after)
+    expected = gain_by_writer(results.count_by_writer(before), results.count_by_writer(after))
+    assert gain.by_writer == pytest.approx(tuple(100 * end for end in expected))
+    assert gain.by_writer[0] < gain.points < gain.by_writer[1]
+    fewer = [record.model_copy(update={"train_images": 50_000}) for record in after]
+    assert results.compare(before, fewer).by_writer is None  # trained on other images

@@ -60,7 +60,7 @@ def test_one_seed_shows_dashes(make_record):
     result, consistency, gained = tables.overview([make_record("2"), make_record()])
     assert result.rows[1][5:7] == ("99.52", "–")
     assert consistency.rows[1][-1] == "–"
-    assert gained.rows == [("3", "a change", "2", "+0.000", "–", "–", "–", "not known: too few seeds")]
+    assert gained.rows == [("3", "a change", "2", "+0.000", "–", "–", "–", "–", "not known: too few seeds")]
 
 
 @pytest.mark.parametrize(
@@ -74,6 +74,17 @@ def test_one_seed_shows_dashes(make_record):
 def test_a_gain_smaller_than_its_uncertainty_is_no_difference(seeds, after, verdict):
     *_, table = tables.overview([*seeds([0.9930, 0.9931, 0.9932], "2"), *seeds(after)])
     assert table.rows[0][-1] == verdict
+
+
+def test_a_table_says_why_it_has_no_interval_by_writer(seeds, writers, tmp_path, monkeypatch):
+    records = [*seeds([0.9930, 0.9931], "2"), *seeds([0.9950, 0.9951])]
+    for known in (True, False):
+        _, consistency, gained = tables.overview(records)
+        assert [row[-1] == "–" for row in consistency.rows] == [not known] * 2
+        assert [row[5] == "–" for row in gained.rows] == [not known]
+        for table in (consistency, gained):
+            assert ("QMNIST's label files" in table.note) != known
+        monkeypatch.setenv("MNIST_LAB_DATA", str(tmp_path))
 
 
 def test_a_tiny_p_is_not_shown_as_zero():

@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from mnist_lab.evidence import uncertainty
+from mnist_lab.evidence.uncertainty import Misread
 
 DRUG_1 = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
 DRUG_2 = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
@@ -90,6 +91,19 @@ def test_no_spread_no_comparison():
     assert uncertainty.welch([0.5, 0.5], [0.6, 0.7]) is None
 
 
+def test_pairs_of_students_sleep_data():
+    found = uncertainty.paired(DRUG_1, DRUG_2)  # R: t.test(extra ~ group, data = sleep, paired = TRUE)
+    assert found.mean == pytest.approx(1.58)
+    assert found.interval == pytest.approx((0.7001142, 2.4598858), abs=1e-7)
+    assert found.p_value == pytest.approx(0.002833, abs=5e-7)
+    assert found.effect == pytest.approx(1.2845580 * (1 - 3 / (4 * 9 - 1)), rel=2e-3)
+    assert found.is_clear
+    assert uncertainty.paired([0.5], [0.6]) is None
+    assert uncertainty.paired([1.0, 2.0], [2.0, 3.0]) is None  # nothing says how sure that is
+    with pytest.raises(ValueError):
+        uncertainty.paired([1.0, 2.0], [2.0, 3.0, 4.0])
+
+
 MUCUS = [[3.8, 2.7, 4.0, 2.4], [2.8, 3.4, 3.7, 2.2, 2.0]]  # Thomson and Short, 1969, table 1
 NORMAL = [2.9, 3.0, 2.5, 2.6, 3.2]
 
@@ -128,32 +142,155 @@ def test_dunnett_is_wrong_in_one_of_twenty_whole_sets():
     assert wrong / sets == pytest.approx(0.05, abs=0.017)
 
 
+def test_dunnett_in_blocks_of_one_sample_is_the_test_of_pairs():
+    (found,) = uncertainty.dunnett(DRUG_1, [DRUG_2], in_blocks=True)
+    expected = uncertainty.paired(DRUG_1, DRUG_2)
+    assert found.interval == pytest.approx(expected.interval, rel=1e-3)
+    assert found.p_value == pytest.approx(expected.p_value, abs=1e-4)
+
+
+def test_what_a_block_has_in_common_is_no_spread():
+    generator = np.random.default_rng(2)
+    values, folds = generator.normal(size=(4, 6)), 100 * generator.normal(size=6)
+    found, moved = (uncertainty.dunnett(one[0], list(one[1:]), in_blocks=True) for one in (values, values + folds))
+    for one, other in zip(found, moved, strict=True):
+        assert other.interval == pytest.approx(one.interval)
+    assert moved[0].interval[1] - moved[0].interval[0] < 10
+    apart = uncertainty.dunnett(values[0] + folds, list(values[1:] + folds))
+    assert apart[0].interval[1] - apart[0].interval[0] > 100
+
+
+def test_dunnett_in_blocks_is_wrong_in_one_of_twenty_whole_sets():
+    wrong, sets = 0, 1500
+    generator = np.random.default_rng(0)
+    values = generator.normal(size=(6, 4))
+    left = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+    (half,) = {
+        round(one.interval[1] - one.mean, 9) for one in uncertainty.dunnett(values[0], values[1:], in_blocks=True)
+    }
+    bound = half / math.sqrt((left**2).sum() / 15)  # in spreads; 15 degrees of freedom are left of 24 values
+    for _ in range(sets):
+        values = generator.normal(size=(6, 4)) + 5 * generator.normal(size=4)
+        left = values - values.mean(0) - values.mean(1, keepdims=True) + values.mean()
+        wrong += np.abs((values[1:] - values[0]).mean(1)).max() > bound * math.sqrt((left**2).sum() / 15)
+    assert wrong / sets == pytest.approx(0.05, abs=0.017)
+
+
 def test_nothing_varies_nothing_is_compared():
     assert uncertainty.dunnett([0.5, 0.5], [[0.6, 0.6], [0.7, 0.7]]) is None
     assert uncertainty.dunnett([0.5, 0.5], [[0.6, 0.6], [0.7, 0.8]])[0].mean == pytest.approx(0.1)
 
 
-def test_two_way_interval_of_seeds_that_agree_is_that_of_the_images():
-    """Then the number misread of 1,000 drawn again is binomial."""
-    low, high = uncertainty.two_way_interval([range(20)] * 5, 1000)
-    expected = 1 - stats.binom.ppf([0.975, 0.025], 1000, 0.02) / 1000
+def drawn_one_by_one(folds: list[Misread], times: int, generator) -> np.ndarray:
+    """Return shares misread by seeds and writers drawn again, index by index."""
+    shares = []
+    for _ in range(times):
+        wrong = images = 0
+        for fold in folds:
+            runs, writers = (generator.integers(0, count, count) for count in fold.wrong.shape)
+            wrong += fold.wrong[runs][:, writers].sum() / len(runs)
+            images += fold.images[writers].sum()
+        shares.append(wrong / images)
+    return np.array(shares)
+
+
+@pytest.fixture
+def some() -> list[Misread]:
+    """Two folds: 5 and 4 seeds that are not equally good, 40 and 30 writers who are not equally hard to read."""
+    generator = np.random.default_rng(1)
+    found = []
+    for runs, writers in ((5, 40), (4, 30)):
+        images = generator.integers(5, 40, writers)
+        chances = np.outer(np.linspace(0.5, 1.5, runs), generator.gamma(0.5, 0.1, writers)).clip(max=1)
+        found.append(Misread(generator.binomial(images, chances).astype(float), images))
+    return found
+
+
+def test_interval_of_seeds_that_agree_is_that_of_the_writers():
+    """Each writes 20 images, all read or all misread: then the number of writers misread is binomial."""
+    wrong = np.zeros((5, 50))
+    wrong[:, :10] = 20
+    low, high = uncertainty.interval_by_writer([Misread(wrong, np.full(50, 20))])
+    expected = 1 - stats.binom.ppf([0.975, 0.025], 50, 0.2) / 50
     assert (low, high) == pytest.approx(tuple(expected), abs=1e-3)
 
 
-def test_two_way_interval_holds_the_spread_of_seeds_too():
-    """Against the same by drawing index by index, as scipy's bootstrap does along one axis."""
-    generator = np.random.default_rng(1)
-    wrong = generator.random((8, 200)) < np.linspace(0.02, 0.3, 8)[:, None]
-    found = uncertainty.two_way_interval([np.flatnonzero(seed).tolist() for seed in wrong], 200)
-    drawn = [1 - wrong[generator.integers(0, 8, 8)][:, generator.integers(0, 200, 200)].mean() for _ in range(4000)]
-    assert found == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.006)
-    images_alone = stats.bootstrap((wrong.mean(axis=0),), np.mean, n_resamples=2000, rng=0).confidence_interval
-    assert found[1] - found[0] > 1.3 * (images_alone.high - images_alone.low)
+def test_interval_holds_the_spread_of_seeds_and_of_writers(some):
+    for folds in (some, some[:1]):
+        found = uncertainty.interval_by_writer(folds)
+        drawn = 1 - drawn_one_by_one(folds, 4000, np.random.default_rng(0))
+        assert found == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.004)
+    alike = [Misread(fold.wrong.mean(0, keepdims=True).repeat(4, 0), fold.images) for fold in some]
+    narrow, wide = uncertainty.interval_by_writer(alike), uncertainty.interval_by_writer(some)
+    assert wide[1] - wide[0] > 1.1 * (narrow[1] - narrow[0])
 
 
-def test_two_way_interval_is_repeatable_and_bears_extremes():
-    misread = [{1, 5}, {5}, {2, 5, 7}]
-    assert uncertainty.two_way_interval(misread, 360) == uncertainty.two_way_interval(misread, 360)
-    assert uncertainty.two_way_interval([set(), set()], 360) == (1, 1)
-    assert uncertainty.two_way_interval([range(10), range(10)], 10) == pytest.approx((0, 0))
-    assert uncertainty.two_way_interval([{1, 5}], 360) is None
+def test_interval_holds_the_truth_in_19_of_20_sets_of_writers():
+    """Some people write badly; a run misreads a tenth of all images of all people."""
+    generator, inside, sets = np.random.default_rng(4), 0, 80
+    for _ in range(sets):
+        images = generator.integers(10, 50, 60)
+        hard = generator.beta(0.5, 4.5, 60)
+        wrong = generator.binomial(images, hard)  # the same for all seeds
+        low, high = uncertainty.interval_by_writer([Misread(np.tile(wrong, (3, 1)).astype(float), images)])
+        inside += low <= 0.9 <= high
+    assert inside / sets == pytest.approx(0.93, abs=0.06)  # with 60 writers, percentiles are a little too narrow
+
+
+def test_interval_is_repeatable_and_bears_extremes(some):
+    assert uncertainty.interval_by_writer(some) == uncertainty.interval_by_writer(some)
+    images = np.array([3, 7])
+    assert uncertainty.interval_by_writer([Misread(np.zeros((2, 2)), images)]) == (1, 1)
+    assert uncertainty.interval_by_writer([Misread(np.array([images, images], float), images)]) == pytest.approx((0, 0))
+    assert uncertainty.interval_by_writer([Misread(np.ones((1, 2)), images)]) is None
+    assert uncertainty.interval_by_writer([Misread(np.ones((1, 2)), images)] * 2) is not None  # a run for each fold
+
+
+def test_gain_is_paired_by_writer(some):
+    """A recipe that misreads one image less of each second writer, however hard that one is."""
+    better = [Misread(np.maximum(fold.wrong - np.arange(len(fold.images)) % 2, 0), fold.images) for fold in some]
+    found = uncertainty.gain_by_writer(some, better)
+    generator, drawn = np.random.default_rng(5), []
+    for _ in range(4000):
+        gained = images = 0
+        for before, after in zip(some, better, strict=True):
+            count, writers = before.wrong.shape
+            people = generator.integers(0, writers, writers)
+            first, second = (generator.integers(0, count, count) for _ in range(2))
+            gained += (before.wrong[first].mean(0) - after.wrong[second].mean(0))[people].sum()
+            images += before.images[people].sum()
+        drawn.append(gained / images)
+    assert found == pytest.approx(tuple(np.quantile(drawn, [0.025, 0.975])), abs=0.004)
+    whole = uncertainty.interval_by_writer(some)
+    assert found[1] - found[0] < whole[1] - whole[0]
+
+
+def test_gain_of_a_recipe_over_itself_is_none():
+    wrong = np.tile(np.random.default_rng(0).integers(0, 9, 30), (3, 1)).astype(float)
+    same = [Misread(wrong, np.full(30, 10))]
+    assert uncertainty.gain_by_writer(same, same) == pytest.approx((0, 0))
+    assert uncertainty.gain_by_writer(same, [Misread(wrong[:1], same[0].images)]) is None
+    low, high = uncertainty.gain_by_writer(same, [Misread(wrong / 2, same[0].images)])
+    assert 0 < low < high  # fewer misread is a gain
+
+
+def test_error_by_writer_is_that_of_drawing_writers_again(some):
+    for fold in some:
+        alike = Misread(fold.wrong.mean(0, keepdims=True), fold.images)
+        drawn = drawn_one_by_one([alike], 4000, np.random.default_rng(0))
+        assert uncertainty.error_by_writer(fold) == pytest.approx(drawn.std(), rel=0.05)
+
+
+def test_spreads_by_hand():
+    """Mean squares: between 2 * (2^2 + 2^2) / 1 = 16, within (1 + 1 + 1 + 1) / 2 = 2; (16 - 2) / 2 = 7."""
+    assert uncertainty.nested_spreads([[1, 3], [5, 7]]) == pytest.approx((7**0.5, 2**0.5))
+    assert uncertainty.nested_spreads([[1, 5], [5, 1]]) == (0, pytest.approx(8**0.5))
+    assert uncertainty.nested_spreads([[1], [2], [3]]) == (1, None)
+
+
+def test_spreads_are_those_that_made_the_values():
+    generator, variances = np.random.default_rng(0), []
+    for _ in range(2000):
+        folds = [generator.normal(generator.normal(0, 2), 1, size).tolist() for size in (1, 2, 3, 3, 4, 2)]
+        variances.append(np.square(uncertainty.nested_spreads(folds)))
+    assert np.mean(variances, axis=0) == pytest.approx([4, 1], rel=0.08)

@@ -1,5 +1,6 @@
 """Random distortions of a batch: one policy, two engines."""
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -95,19 +96,23 @@ def inverse_matrix(drawn: Distortions, height: int = 28, width: int = 28) -> Ten
     y_of_x, y_of_y = sin, cos - sin * slope
     x_offset = -(x_of_x * across + x_of_y * down)
     y_offset = -(y_of_x * across + y_of_y * down)
-    return torch.stack(
-        [
-            torch.stack([x_of_x, x_of_y * height / width, x_offset * 2 / width], dim=1),
-            torch.stack([y_of_x * width / height, y_of_y, y_offset * 2 / height], dim=1),
-        ],
-        dim=1,
-    )
+    x = [x_of_x, x_of_y * height / width, x_offset * 2 / width]
+    y = [y_of_x * width / height, y_of_y, y_offset * 2 / height]
+    return torch.stack([*x, *y], dim=1).view(-1, 2, 3)
 
 
 def resample(images: Tensor, matrix: Tensor) -> Tensor:
     """Interpolate images (B, 1, H, W) bilinearly at the places that ``matrix`` (B, 2, 3) names; outside is 0."""
-    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    height, width = images.shape[-2:]
+    grid = (pixel_centres(height, width, images.device) @ matrix.transpose(1, 2)).view(-1, height, width, 2)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+@functools.cache
+def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
+    """Return (x, y, 1) of each pixel (H * W, 3): what ``F.affine_grid`` would compute again for every batch."""
+    places = F.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False).view(-1, 2)
+    return F.pad(places, [0, 1], value=1.0).to(device)
 
 
 def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
@@ -123,9 +128,9 @@ def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
 class AlbumentationsEngine:
     """Distort a batch image by image with an albumentations pipeline.
 
-    ``pipeline`` is any ``A.Compose`` that maps an image (28, 28) of float32 in [0, 1] to the same shape
-    and range. It is reseeded for every batch, from the one generator that orders the batches, so a seed
-    means the same images wherever and whenever it runs (``random.seed`` has no effect on albumentations).
+    ``pipeline`` is any ``A.Compose`` that maps an image (28, 28) of float32 in [0, 1] to the same shape and range. It
+    is reseeded for every batch, from the one generator that orders the batches, so a seed means the same images
+    wherever and whenever it runs (``random.seed`` has no effect on albumentations).
     """
 
     def __init__(self, pipeline):
@@ -145,23 +150,19 @@ def albumentations_pipeline(policy: Policy):
     """Return ``policy`` as a strict ``A.Compose``: misspelt or outdated arguments raise, they do not warn."""
     import albumentations as A
 
-    transforms = [
-        A.Affine(
-            rotate=(-policy.rotation, policy.rotation),
-            translate_px=(-policy.shift, policy.shift),
-            scale=(1 - policy.scale, 1 + policy.scale),
-            keep_ratio=True,  # one factor for both directions; the default draws two
-            shear={"x": (-policy.shear, policy.shear), "y": (0, 0)},
-            p=1.0,
-            strict=True,
-        )
-    ]
-    if policy.cutout:
-        side = (policy.cutout, policy.cutout)
-        transforms.append(
-            A.CoarseDropout(num_holes_range=(1, 1), hole_height_range=side, hole_width_range=side, p=1.0, strict=True)
-        )
-    return A.Compose(transforms, strict=True)
+    always = {"p": 1.0, "strict": True}
+    affine = A.Affine(
+        rotate=(-policy.rotation, policy.rotation),
+        translate_px=(-policy.shift, policy.shift),
+        scale=(1 - policy.scale, 1 + policy.scale),
+        keep_ratio=True,  # one factor for both directions; the default draws two
+        shear={"x": (-policy.shear, policy.shear), "y": (0, 0)},
+        **always,
+    )
+    side = (policy.cutout, policy.cutout)
+    square = {"num_holes_range": (1, 1), "hole_height_range": side, "hole_width_range": side}
+    cutout = [A.CoarseDropout(**square, **always)] if policy.cutout else []
+    return A.Compose([affine, *cutout], strict=True)
 
 
 ENGINES: dict[str, Callable[[Policy], Augment]] = {

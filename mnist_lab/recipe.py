@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from mnist_lab import LabError
 from mnist_lab.augment import ENGINES, Augment, Policy
-from mnist_lab.batches import OrderedBatches
+from mnist_lab.batches import OrderedBatches, ShuffledBatches
 from mnist_lab.data import Split
 from mnist_lab.models import MODELS, build
 
@@ -52,6 +52,7 @@ class AnyRecipe(Protocol):
 
     def network(self) -> nn.Sequential: ...
     def augment(self) -> Augment | None: ...
+    def batches(self, train: Split, seed: int, average: nn.Module | None) -> ShuffledBatches: ...
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor: ...
     def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer: ...
     def scheduler(self, optimizer: Optimizer, updates: int) -> LRScheduler | None: ...
@@ -88,6 +89,10 @@ class Recipe:
     def augment(self) -> Augment | None:
         """Return the engine that distorts a batch; None if nothing is to be distorted."""
         return None if self.policy() == Policy() else ENGINES[self.engine](self.policy())
+
+    def batches(self, train: Split, seed: int, average: nn.Module | None) -> ShuffledBatches:
+        """Return what is trained on; a recipe of the search asks the ``average`` for targets."""
+        return ShuffledBatches(train, self.batch_size, seed=seed, augment=self.augment())
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy of a batch: logits (B, classes) and labels (B,)."""
@@ -129,7 +134,7 @@ class Settings:
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=1, le=1024)]  # of the CPU
     data: Literal["MNIST", "digits"]
-    score_on: Literal["test", "held-out"]  # held-out training images, while one still chooses
+    score_on: Literal["test", "held-out", "writers"]  # training images, held out at random or by writer, to choose on
     train_limit: Annotated[int, Field(ge=100, le=60_000)] | None  # train on so many images only, to try something
 
 

@@ -1,16 +1,20 @@
 """Where a run happens, and how it is made repeatable."""
 
+import contextlib
+import ctypes
 import functools
 import json
 import os
 import platform
 import subprocess
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import distributions, version
 from pathlib import Path
 from urllib.request import url2pathname
 
 import torch
+from torch.nn import functional as F
 
 from mnist_lab import LabError
 
@@ -68,19 +72,23 @@ def pick_device(name: str = "auto") -> torch.device:
 def gpu_problem() -> str | None:
     """Say why no GPU can compute here, None if one can; and print it where there is one that "auto" passes over.
 
-    Only a computation shows that a GPU is one that this PyTorch was built for.
+    Only a computation, by cuBLAS and by cuDNN, shows that a GPU is one that this PyTorch was built for.
     """
-    if not torch.cuda.is_available():
+    with warnings.catch_warnings(record=True) as told:  # of a driver or card that is too old: here that is the reason
+        warnings.simplefilter("always")
+        there, problem = torch.cuda.is_available(), None
+        if there:
+            try:
+                ones = torch.ones(1, 1, 64, 64, device="cuda")
+                sums = (ones @ ones).sum().item(), F.conv2d(ones, ones[..., :3, :3]).sum().item()
+                problem = None if sums == (64**3, 9 * 62**2) else "the GPU computes wrong numbers"
+            except RuntimeError as error:
+                problem = f"the GPU cannot compute ({str(error).splitlines()[0]})"
+    if not there:
+        problem = " ".join(["PyTorch sees no CUDA GPU here", *(f"({one.message})" for one in told)])
         if torch.backends.mps.is_available():
             print("training on the CPU: Apple's GPU is not supported here", flush=True)
-        return "PyTorch sees no CUDA GPU here"
-    try:
-        ones = torch.ones(64, 64, device="cuda")
-        right = (ones @ ones).sum().item() == 64**3
-        problem = None if right else "the GPU computes wrong numbers"
-    except RuntimeError as error:
-        problem = f"the GPU cannot compute ({str(error).splitlines()[0]})"
-    if problem:
+    if problem and (there or told):
         print(f"no GPU is used: {problem}", flush=True)
     return problem
 
@@ -88,8 +96,9 @@ def gpu_problem() -> str | None:
 def make_repeatable(seed: int, threads: int) -> None:
     """Seed PyTorch, fix the number of CPU threads, and allow deterministic algorithms only.
 
-    The thread count is part of the experiment: sums split over another number of threads differ in
-    the last digits. Denormal numbers, slow on a CPU and worthless here, are flushed to zero.
+    The thread count is part of the experiment: sums split over another number of threads differ in the last digits.
+    Denormal numbers, slow on a CPU and worthless here, are flushed to zero. The memory of freed tensors is kept, since
+    glibc would map it for the next ones page by page.
     """
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # a tenth of the time, and nothing here reads any
@@ -97,6 +106,9 @@ def make_repeatable(seed: int, threads: int) -> None:
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False  # 10 bits, where a CPU has 23
     torch.set_float32_matmul_precision("highest")  # and products of matrices, where the environment asks for that
     torch.set_flush_denormal(True)
+    with contextlib.suppress(OSError, TypeError, AttributeError):  # only glibc has it
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(-3, 1 << 25), mallopt(-1, 1 << 30)  # M_MMAP_THRESHOLD and M_TRIM_THRESHOLD, bytes
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
 
@@ -149,12 +161,9 @@ def processor() -> str:
 
 def stated(path: Path, name: str) -> str | None:
     """Return what follows the first ``name`` and a colon in a file of Linux's /proc; None if it is not there."""
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == name:
-                return value.strip()
-    return None
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    parts = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in parts if key.strip() == name), None)
 
 
 def commit() -> str | None:

@@ -52,7 +52,8 @@ class Tally:
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         self.losses.append(loss.detach())
-        self.correct.append((logits.detach().argmax(1) == labels).sum())
+        digits = labels if labels.dim() == 1 else labels.argmax(1)  # of targets (B, classes)
+        self.correct.append((logits.detach().argmax(1) == digits).sum())
         self.sizes.append(len(labels))
 
     def metrics(self) -> Metrics:

@@ -1,5 +1,6 @@
 import os
 import subprocess
+import warnings
 from importlib.metadata import version
 
 import pytest
@@ -38,9 +39,36 @@ def test_a_gpu_that_cannot_compute_is_passed_over_and_the_reason_is_told_once(mo
 
 def test_a_gpu_that_computes_wrong_numbers_is_refused(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    wrong = torch.full((64, 64), 2.0)
+    wrong = torch.full((1, 1, 64, 64), 2.0)
     monkeypatch.setattr(torch, "ones", lambda *size, device: wrong)
     with pytest.raises(runtime.DeviceUnavailable, match="wrong numbers"):
+        runtime.pick_device("cuda")
+
+
+def test_a_gpu_needs_cudnn_as_well(monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("cuDNN error: CUDNN_STATUS_NOT_INITIALIZED")
+
+    ones = torch.ones(1, 1, 64, 64)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch, "ones", lambda *size, device: ones)
+    assert runtime.gpu_problem() is None
+    runtime.gpu_problem.cache_clear()
+    monkeypatch.setattr(runtime.F, "conv2d", fail)
+    with pytest.raises(runtime.DeviceUnavailable, match="cuDNN error"):
+        runtime.pick_device("cuda")
+
+
+def test_what_pytorch_warns_of_is_the_reason_why_no_gpu_is_used(monkeypatch, capsys):
+    def old_driver():
+        warnings.warn("CUDA initialization: The NVIDIA driver on your system is too old", stacklevel=2)
+        return False
+
+    monkeypatch.setattr(torch.cuda, "is_available", old_driver)
+    assert runtime.pick_device("auto").type == "cpu"
+    reason = "PyTorch sees no CUDA GPU here (CUDA initialization: The NVIDIA driver on your system is too old)"
+    assert capsys.readouterr().out.splitlines() == [f"no GPU is used: {reason}"]
+    with pytest.raises(runtime.DeviceUnavailable, match="too old"):
         runtime.pick_device("cuda")
 
 

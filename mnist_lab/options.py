@@ -76,10 +76,12 @@ def find_data(folder: Path | None, parameters: dict[str, object]) -> dict[str, o
     """Make sure that there are data to train on, and return which parameters that changes.
 
     Without MNIST and without a way to get it, the embedded digits take its place, and that is said loudly. A folder
-    that was asked for by name is never replaced by something else. Raises DataNotFound or DataCorrupt.
+    that was asked for by name is never replaced by something else. To score on held-out writers, it has to be known who
+    they are. Raises DataNotFound or DataCorrupt.
     """
     from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
     from mnist_lab.runtime import pick_device
+    from mnist_lab.writers import load_writers
 
     given = folder or os.environ.get("MNIST_LAB_DATA")
     if given:  # kernels and workers run in other folders, where a relative path would mean another place
@@ -99,6 +101,8 @@ def find_data(folder: Path | None, parameters: dict[str, object]) -> dict[str, o
             flush=True,
         )
         return {"DATA": "digits"}
+    if parameters.get("SCORE_ON") == "writers":
+        load_writers("train")
     return {}
 
 

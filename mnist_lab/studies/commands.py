@@ -1,14 +1,16 @@
-"""``mnist-lab study``, ``reproduce`` and ``search``: they train recipes from many seeds."""
+"""``mnist-lab study``, ``reproduce``, ``ablate`` and ``search``: they train recipes from many seeds."""
 
 import argparse
+import contextlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from mnist_lab import options as shared
 from mnist_lab.options import UsageError
 
 TOGETHER = 32  # networks side by side on a GPU
+MOST_EPOCHS = 15  # that the series allows
 KEPT = (
     "Every seed is kept in runs/records as soon as it is done, and a seed that is kept or tracked is not trained "
     "again: after an interruption, the same command goes on."
@@ -31,15 +33,36 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
     again.add_argument("names", nargs="*", metavar="NAME", help="A (a series), A1 (a step), variants (all steps)")
     again.set_defaults(command=reproduce)
 
-    about = "train what else step 3 could have been"
+    about = "train step 3 with one thing changed, or smaller, or for fewer epochs"
     other = verbs.add_parser(
-        "search",
+        "ablate",
         help=about,
-        description=f"{about.capitalize()}: its recipe with one thing changed, scored on images held out of the "
-        f"training set, or the frontier, with fewer parameters or epochs, scored on the test set. {KEPT} {JSON}",
+        description=f"{about.capitalize()}. A change is scored on images held out of the training set, the frontier of "
+        f"fewer parameters or epochs on the test set. {KEPT} {JSON}",
     )
     other.add_argument("names", nargs="*", metavar="NAME", help="a change, a family, frontier (all but the frontier)")
-    other.set_defaults(command=search)
+    other.set_defaults(command=ablate)
+
+    about = "search for a better step 3: networks and recipes at once, on writers held out of the training set"
+    hunt = verbs.add_parser(
+        "search",
+        help=about,
+        description=f"{about.capitalize()}. Every trial is a recipe that Optuna proposes, trained on fold after fold "
+        "of held-out writers and given up when it is behind. The same command goes on with a search that was stopped. "
+        "Then --best trains the best of it on all six folds, beside step 3.",
+    )
+    hunt.add_argument("--trials", type=shared.positive, default=200, metavar="N", help="how many in all (200)")
+    hunt.add_argument("--folds", type=shared.positive, default=3, metavar="N", help="at most, for a trial (3)")
+    hunt.add_argument("--epochs", type=shared.positive, default=15, metavar="N", help="of every trial (15)")
+    hunt.add_argument("--storage", metavar="URL", help="database of the search (sqlite:///.../runs/search.db)")
+    hunt.add_argument("--best", type=shared.positive, metavar="N", help="try nothing new: confirm the N best trials")
+    hunt.add_argument("--seeds", type=shared.positive, default=6, metavar="N", help="for --best, from 0 (6: all folds)")
+    hunt.add_argument("--parallel", type=shared.positive, metavar="N", help="trials at once (as many as have room)")
+    hunt.add_argument("--scheduler", metavar="ADDRESS", help="train on the workers of this Dask scheduler")
+    hunt.add_argument("--data", type=Path, metavar="FOLDER", help="folder that holds MNIST/raw/; only read")
+    hunt.add_argument("--wide", action="store_true", help="print every column, however wide")
+    shared.add_publish(hunt)
+    hunt.set_defaults(command=search)
 
     for command, usual in ((study, "10"), (again, "3; 5 of each third step"), (other, "3; 5 of step-3 and frontier")):
         if command is not study:
@@ -69,6 +92,8 @@ def run_study(options: argparse.Namespace, root: Path | None = None) -> int:
 
     tracked, local = stores(root)
     steps = {one.name: [one] for one in load(tracked / FOLDERS["step"]) if one.device_type == "cpu"}
+    if not steps:
+        raise UsageError(f"a study trains as a record says, and {tracked} has none of a step: they come with a clone")
     (like,) = pick([options.step], steps, ", ".join(steps))
     changes = shared.overrides(options)
     device = {"DEVICE": changes.pop("DEVICE", usual_device(options))}
@@ -110,7 +135,7 @@ def reproduce(options: argparse.Namespace, root: Path | None = None) -> int:
     return show(options, [table(found) for table in made], told)
 
 
-def search(options: argparse.Namespace, root: Path | None = None) -> int:
+def ablate(options: argparse.Namespace, root: Path | None = None) -> int:
     """Train the chosen variants of step 3, and print what they reach."""
     from dataclasses import asdict
 
@@ -118,16 +143,55 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     from mnist_lab.studies.study import gather
 
     step = tables.step_3(gather(stores(root)[:1]))
-    ablations, frontier = variants.search(step), variants.frontier(step)
-    groups = {family: [one for one in ablations + frontier if one.family == family] for family in variants.FAMILIES}
+    ablations, frontier = variants.ablations(step), variants.frontier(step)
+    families = list(dict.fromkeys(one.family for one in ablations + frontier))
+    groups = {family: [one for one in ablations + frontier if one.family == family] for family in families}
     groups |= {one.name: [one] for one in ablations + frontier}
-    chosen = pick(options.names or [one.name for one in ablations], groups, ", ".join(variants.FAMILIES))
+    chosen = pick(options.names or [one.name for one in ablations], groups, ", ".join(families))
     if not options.json:
         train_all(options, [(one.kind, one.score_on, one, variants.usual_seeds(one)) for one in chosen], root)
     found = gather(stores(root))
     ablated, smaller = tables.ablations(found), tables.frontier(found)
     told = [asdict(one.result) | {"family": one.family, "verdict": one.verdict} for one in ablated + smaller]
     return show(options, [tables.ablation_table(ablated), tables.frontier_table(smaller)], told)
+
+
+def search(options: argparse.Namespace, root: Path | None = None) -> int:
+    """Try recipes, or with --best confirm the best of them; print what they reach."""
+    from mnist_lab.capacity import usable_processes
+    from mnist_lab.recipe import Settings
+    from mnist_lab.studies.search import optimise, trials
+    from mnist_lab.studies.search.tables import step_3
+    from mnist_lab.studies.study import gather
+    from mnist_lab.writers import FOLDS, load_writers
+
+    if options.folds > FOLDS or options.epochs > MOST_EPOCHS:
+        raise UsageError(f"there are {FOLDS} folds, and the series allows {MOST_EPOCHS} epochs")
+    tracked, local = stores(root)
+    settings = Settings(seed=0, device="cpu", threads=1, data="MNIST", score_on="writers", train_limit=None)
+    shared.find_data(options.data, {"DATA": "MNIST", "DEVICE": "cpu"})
+    load_writers("train")
+    step = step_3(gather([tracked]))
+    storage = options.storage or f"sqlite:///{local.parent.resolve() / 'search.db'}"
+    local.mkdir(parents=True, exist_ok=True)
+    study = optimise.open_study(storage)
+    if options.best:
+        if not study.trials:
+            raise UsageError(f"nothing was tried yet in {storage}: leave out --best to begin")
+        confirmed = trials.compare(gather([tracked, local]), options.epochs)
+        numbers = trials.best(trials.of(study), confirmed, options.best)
+        plans = optimise.plans(study, numbers, step, settings, options.epochs, range(options.seeds))
+        train(options, plans, [tracked, local], local.parent)
+    else:
+        with engaged(options, options.parallel or usable_processes(), local.parent) as executor:
+            extent = {"trials": options.trials, "epochs": options.epochs, "folds": options.folds}
+            at_once = options.parallel or getattr(executor, "workers", usable_processes())
+            optimise.search(study, step, settings, executor, local, **extent, at_once=at_once)
+    found = trials.of(study)
+    if options.publish:
+        print(f"published {trials.write(found, tracked)}")
+    confirmed = trials.compare(gather([tracked, local]), options.epochs)
+    return show(options, [trials.trials_table(found), trials.comparison_table(confirmed)])
 
 
 def stores(root: Path | None) -> tuple[Path, Path]:
@@ -181,17 +245,26 @@ def train_all(options: argparse.Namespace, chosen: Iterable[tuple], root: Path |
 
 def train(options: argparse.Namespace, plans: Sequence, folders: Sequence[Path], runs: Path) -> list:
     """Conduct ``plans``, as the only run of this checkout; publish what came out if asked to, and return it."""
+    from mnist_lab.capacity import usable_processes
     from mnist_lab.evidence.records import merge
-    from mnist_lab.studies.executors import Cluster, Processes, usable_processes
     from mnist_lab.studies.study import conduct
 
     together = (options.parallel or TOGETHER) if plans[0].device_type == "cuda" else 1
     processes = 1 if together > 1 else options.parallel or usable_processes()
-    with shared.only_run(runs), Cluster(options.scheduler) if options.scheduler else Processes(processes) as executor:
+    with engaged(options, processes, runs) as executor:
         found = conduct(plans, folders, executor, together)
         if options.publish:
             print(f"published {len(merge(found, folders[0]))} files")
     return found
+
+
+@contextlib.contextmanager
+def engaged(options: argparse.Namespace, processes: int, runs: Path) -> Iterator:
+    """Yield the executor that was asked for: a cluster, or so many processes, for the only run of this checkout."""
+    from mnist_lab.studies.executors import Cluster, Processes
+
+    with shared.only_run(runs), Cluster(options.scheduler) if options.scheduler else Processes(processes) as executor:
+        yield executor
 
 
 def show(options: argparse.Namespace, tables: Iterable, told: Sequence[dict] = ()) -> int:

@@ -3,7 +3,6 @@
 import contextlib
 import functools
 import hashlib
-import math
 import multiprocessing
 import os
 import pickle
@@ -14,10 +13,8 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 
 import mnist_lab
-from mnist_lab.runtime import stated
 from mnist_lab.studies.study import StudyError
 
-PROCESS_MEMORY = 1.5  # GiB to have free for each process
 QUIET = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}  # a process is one thread, and shows no batches
 
 
@@ -63,35 +60,6 @@ def inherited() -> Iterator[None]:
         signal.signal(signal.SIGINT, handler)
 
 
-def usable_processes() -> int:
-    """Return how many processes of one thread this machine has cores and free memory for; at least 1."""
-    import joblib  # it heeds affinity, and the quotas of containers
-
-    return max(1, min(joblib.cpu_count(), int(min(free_memory() / PROCESS_MEMORY, 1024))))
-
-
-def free_memory(system: Path = Path("/")) -> float:
-    """Return how much memory new processes may take, in GiB; infinity where the ``system`` does not say.
-
-    The control groups (cgroup v2) that this process is in may leave it less than the machine has, as in a container.
-    """
-    available = stated(system / "proc/meminfo", "MemAvailable")
-    free = [int(available.split()[0]) * 1024] if available else []  # "123 kB"
-    top = system / "sys/fs/cgroup"
-    own = next((top / word[4:] for word in words(system / "proc/self/cgroup") if word.startswith("0::/")), top)
-    for group in [own, *own.parents]:
-        limit, used, kinds = (words(group / f"memory.{name}") for name in ("max", "current", "stat"))
-        if limit and used and limit != ["max"]:
-            cache = int(kinds[kinds.index("inactive_file") + 1]) if "inactive_file" in kinds else 0  # given up at need
-            free.append(int(limit[0]) - int(used[0]) + cache)
-    return min(free, default=math.inf) / 2**30
-
-
-def words(path: Path) -> list[str]:
-    """Return the words of a file of the system; none if it is not there."""
-    return path.read_text(encoding="utf-8").split() if path.is_file() else []
-
-
 class Cluster(Executor):
     """The workers of a Dask scheduler, if they run the code that we run; raises StudyError if one does not.
 
@@ -115,6 +83,11 @@ class Cluster(Executor):
         if not reasons:
             print(f"no worker has joined {address} yet: the seeds wait for one", flush=True)
         self.executor = self.client.get_executor(pure=False)
+
+    @property
+    def workers(self) -> int:
+        """Return how many workers there are now; at least 1."""
+        return len(self.client.nthreads()) or 1
 
     def submit(self, function: Callable, /, *arguments: object) -> Future:
         return self.executor.submit(self.guarded, pickle.dumps((function, arguments)))
@@ -163,6 +136,6 @@ def digest() -> str:
     """Return a fingerprint of the code of this package."""
     package = Path(mnist_lab.__file__).parent
     found = hashlib.sha256()
-    for path in sorted(package.rglob("*.py")):
+    for path in sorted([*package.rglob("*.py"), *package.rglob("*.cpp")]):
         found.update(f"{path.relative_to(package).as_posix()}\n".encode() + path.read_bytes())
     return found.hexdigest()

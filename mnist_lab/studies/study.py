@@ -1,7 +1,7 @@
 """A study: many seeds of one recipe, each kept as soon as it is done."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import CancelledError, Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +16,9 @@ from mnist_lab.evidence.records import Kind, Record, append, in_order, load, loa
 from mnist_lab.experiment import Run, load_data, measure_opening, train
 from mnist_lab.recipe import AnyRecipe, Settings
 from mnist_lab.runtime import environment, pick_device
-from mnist_lab.training import Diverged
+from mnist_lab.speed.compiled import compiled
+from mnist_lab.training import Diverged, Epoch
+from mnist_lab.writers import FOLDS
 
 
 class StudyError(LabError):
@@ -64,8 +66,7 @@ def conduct(plans: Sequence[Plan], stores: Sequence[Path], executor: Executor, t
     check_openings(executor, [(plan, files) for plan, files, seeds in zip(plans, known, waiting, strict=True) if seeds])
     work: dict[Future, tuple[Plan, list[int], dict[int, Record]]] = {}
     for plan, found, seeds in zip(plans, done, waiting, strict=True):
-        for start in range(0, len(seeds), together):
-            chunk = seeds[start : start + together]
+        for chunk in chunks(plan.settings, seeds, together):
             work[executor.submit(train_seeds, plan, chunk)] = plan, chunk, found
     total, problems = sum(len(plan.seeds) for plan in plans), []
     with tqdm(total=total, initial=total - sum(map(len, waiting)), unit="seed", disable=None) as bar:  # on terminals
@@ -88,6 +89,13 @@ def conduct(plans: Sequence[Plan], stores: Sequence[Path], executor: Executor, t
             f"there:\n  {told}"
         )
     return [found[seed] for plan, found in zip(plans, done, strict=True) for seed in plan.seeds]
+
+
+def chunks(settings: Settings, seeds: Sequence[int], size: int) -> list[list[int]]:
+    """Cut ``seeds`` into lists of at most ``size``, each of seeds that are trained and scored on the same images."""
+    folds = FOLDS if settings.score_on == "writers" else 1
+    alike = [[seed for seed in seeds if seed % folds == fold] for fold in range(folds)]
+    return [group[start : start + size] for group in alike for start in range(0, len(group), size)]
 
 
 def keep(made: Record, store: Path) -> Record:
@@ -153,15 +161,15 @@ def outcomes(future: Future, count: int) -> list:
 
 def opening(plan: Plan, seed: int) -> list[float]:
     """Return the loss of the first batches of a seed, as the only item; see experiment.measure_opening."""
-    return [measure_opening(plan.recipe, load_data(plan.settings), plan.settings_of(seed))]
+    return [measure_opening(plan.recipe, load_data(plan.settings_of(seed)), plan.settings_of(seed), compiled)]
 
 
 def train_seeds(plan: Plan, seeds: Sequence[int]) -> list[Record | str]:
     """Train ``seeds`` where this runs; return for each its record, or a sentence on what went wrong.
 
-    On a GPU they train side by side, on a CPU one after the other.
+    On a GPU they train side by side, on a CPU one after the other; all on the images of the first (:func:`chunks`).
     """
-    data = load_data(plan.settings)
+    data = load_data(plan.settings_of(seeds[0]))
     device, precision = data.train.images.device, torch.float32
     if device.type == "cpu":
         runs = [train_alone(plan, seed, data) for seed in seeds]
@@ -182,10 +190,12 @@ def train_seeds(plan: Plan, seeds: Sequence[int]) -> list[Record | str]:
     ]
 
 
-def train_alone(plan: Plan, seed: int, data: Dataset) -> Run | Diverged:
-    """Train one seed, and print nothing."""
+def train_alone(
+    plan: Plan, seed: int, data: Dataset, on_epoch: Callable[[Epoch], None] = lambda epoch: None
+) -> Run | Diverged:
+    """Train one seed, with compiled layers where that is possible, and print nothing."""
     try:
-        return train(plan.recipe, data, plan.settings_of(seed), on_epoch=lambda epoch: None)
+        return train(plan.recipe, data, plan.settings_of(seed), on_epoch, prepare=compiled)
     except Diverged as error:
         return error
 

@@ -20,14 +20,7 @@ import pytest
 import mnist_lab
 from mnist_lab import experiment
 from mnist_lab.evidence.records import load
-from mnist_lab.studies.executors import (
-    Cluster,
-    Processes,
-    digest,
-    free_memory,
-    guards,
-    usable_processes,
-)
+from mnist_lab.studies.executors import Cluster, Processes, digest, guards
 from mnist_lab.studies.study import Plan, StudyError, conduct
 
 CHECKOUT = Path(mnist_lab.__file__).parents[1]
@@ -124,25 +117,6 @@ def test_no_process_outlives_a_study_that_is_stopped(plan, tmp_path, number, to_
     assert said in output
     assert "Traceback" not in errors
     assert [record.seed for record in load(tmp_path / "store")] == [0]
-
-
-def test_memory_is_what_the_machine_and_its_control_groups_leave(tmp_path):
-    assert 1 <= usable_processes() <= os.cpu_count()
-    assert free_memory(tmp_path) == float("inf")
-    job = tmp_path / "sys/fs/cgroup/slice/job"
-    for folder in (job, tmp_path / "proc/self"):
-        folder.mkdir(parents=True)
-    (tmp_path / "proc/meminfo").write_text("MemTotal: 16777216 kB\nMemAvailable: 8388608 kB\n")
-    assert free_memory(tmp_path) == 8
-    (tmp_path / "proc/self/cgroup").write_text("0::/slice/job\n")
-    (job / "memory.max").write_text("max\n")
-    (job / "memory.current").write_text("0\n")
-    assert free_memory(tmp_path) == 8
-    (job.parent / "memory.max").write_text(f"{6 * 2**30}\n")
-    (job.parent / "memory.current").write_text(f"{4 * 2**30}\n")
-    assert free_memory(tmp_path) == 2
-    (job.parent / "memory.stat").write_text(f"anon 5\ninactive_file {2**30}\n")
-    assert free_memory(tmp_path) == 3
 
 
 @contextlib.contextmanager

@@ -124,5 +124,5 @@ def test_an_image_that_e1_reads_as_one_of_the_six_classes_that_are_no_digit_is_m
     probabilities = predict(network, batches)
     assert probabilities.shape == (103, 16)
     assert torch.allclose(probabilities.sum(1), torch.ones(103), atol=1e-5)
-    assert [mistake.predicted for mistake in find_mistakes(probabilities, few.labels)] == [12] * 103
+    assert [mistake.predicted for mistake in find_mistakes(probabilities, few)] == [12] * 103
     assert evaluate(network, batches).accuracy == 0

@@ -15,7 +15,7 @@ STEP = Recipe("CompactNet", 1, 125, 0.01, "one-cycle", 0.2, 0.998, 13.0, 2, 0.15
 @pytest.fixture
 def tried(make_record):
     """Makes records of a variant that no training made: one for each accuracy and loss."""
-    by_name = {one.name: one for one in (*variants.search(STEP), *variants.frontier(STEP))}
+    by_name = {one.name: one for one in (*variants.ablations(STEP), *variants.frontier(STEP))}
 
     def make(name: str, *scores: tuple[float, float], epochs: int = 1, **changes) -> list[Record]:
         variant = by_name[name]

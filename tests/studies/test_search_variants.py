@@ -17,8 +17,8 @@ from mnist_lab.studies.search.distortions import DISTORTIONS
 from mnist_lab.studies.search.networks import CHANNELS, NETWORKS, SIZES, compact
 
 STEP = Recipe("CompactNet", 15, 125, 0.01, "one-cycle", 0.2, 0.998, 13.0, 2, 0.15, 10.0, 0, "tensor")
-SEARCH, FRONTIER = variants.search(STEP), variants.frontier(STEP)
-EVERY = {variant.name: variant for variant in (*SEARCH, *FRONTIER)}
+ABLATIONS, FRONTIER = variants.ablations(STEP), variants.frontier(STEP)
+EVERY = {variant.name: variant for variant in (*ABLATIONS, *FRONTIER)}
 
 
 def test_the_baseline_trains_as_the_step_does(few, settings):
@@ -30,10 +30,10 @@ def test_the_baseline_trains_as_the_step_does(few, settings):
 
 
 def test_all_others_differ_from_the_step_and_from_each_other():
-    assert len(EVERY) == len(SEARCH) + len(FRONTIER)
+    assert len(EVERY) == len(ABLATIONS) + len(FRONTIER)
     what = [json.dumps(asdict(replace(one, family="step 3", name="", change=""))) for one in EVERY.values()]
     assert len(set(what)) == len(what)
-    assert {one.family for one in EVERY.values()} == set(variants.FAMILIES)
+    assert {one.family for one in EVERY.values()} == set(variants.FAMILIES) - {"search"}
     assert {one.network_name for one in EVERY.values()} == {"", *NETWORKS}
     assert {one.distortion for one in EVERY.values()} == {"", *DISTORTIONS}
     assert all(one.epochs < STEP.epochs or count_parameters(one.network()) < 7000 for one in FRONTIER)
@@ -51,7 +51,7 @@ def test_each_is_plain_data_and_learns(name, digits, settings):
 def test_the_tracked_records_are_of_the_recipes_of_today():
     tracked = records.load(records.TRACKED)
     step = tables.step_3(tracked)
-    now = {(one.kind, one.name): one for one in (*variants.search(step), *variants.frontier(step))}
+    now = {(one.kind, one.name): one for one in (*variants.ablations(step), *variants.frontier(step))}
     for record in tracked:
         if record.kind in ("ablation", "frontier"):
             variant = now[record.kind, record.name]
@@ -62,14 +62,14 @@ def test_the_tracked_records_are_of_the_recipes_of_today():
 def test_a_misspelt_option_is_refused():
     for wrong in ({"distortion": "Mixup"}, {"network_name": "relu"}, {"method": "sgd"}, {"smoothing": 1.5}):
         with pytest.raises(ValueError, match=next(iter(wrong))):
-            replace(SEARCH[0], **wrong)
+            replace(ABLATIONS[0], **wrong)
 
 
 def test_only_the_frontier_sees_the_test_images():
-    assert {(one.kind, one.score_on) for one in SEARCH} == {("ablation", "held-out")}
+    assert {(one.kind, one.score_on) for one in ABLATIONS} == {("ablation", "held-out")}
     assert {(one.kind, one.score_on) for one in FRONTIER} == {("frontier", "test")}
-    assert {variants.usual_seeds(one) for one in (SEARCH[0], *FRONTIER)} == {variants.MORE_SEEDS}
-    assert {variants.usual_seeds(one) for one in SEARCH[1:]} == {variants.SEEDS}
+    assert {variants.usual_seeds(one) for one in (ABLATIONS[0], *FRONTIER)} == {variants.MORE_SEEDS}
+    assert {variants.usual_seeds(one) for one in ABLATIONS[1:]} == {variants.SEEDS}
 
 
 def test_all_that_a_change_brings_with_it_is_in_its_words():
@@ -91,17 +91,17 @@ def test_labels_are_smoothed():
     logits, labels = torch.randn(50, 10), torch.arange(50) % 10
     own, others = F.cross_entropy(logits, labels), -logits.log_softmax(1).mean()
     assert EVERY["smoothing"].loss(logits, labels).item() == pytest.approx(float(0.9 * own + 0.1 * others), rel=1e-5)
-    assert SEARCH[0].loss(logits, labels).item() == pytest.approx(float(own), rel=1e-6)
+    assert ABLATIONS[0].loss(logits, labels).item() == pytest.approx(float(own), rel=1e-6)
 
 
 def test_norms_are_measured_on_the_training_images(few):
     network = build("CompactNet")
     norm = network[0][2]
-    SEARCH[0].before_scoring(network, few)
+    ABLATIONS[0].before_scoring(network, few)
     assert not norm.running_mean.any()
     EVERY["fresh-statistics"].before_scoring(network, few)
     with torch.no_grad():
-        pooled = network[0][:2](next(iter(SEARCH[0].scored(few)))[0])
+        pooled = network[0][:2](next(iter(ABLATIONS[0].scored(few)))[0])
     assert torch.allclose(norm.running_mean, pooled.mean((0, 2, 3)), atol=1e-5)
     assert torch.allclose(norm.running_var, pooled.var((0, 2, 3)), rtol=1e-4)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shutil
 from dataclasses import asdict
 
 import pytest
@@ -41,6 +42,12 @@ def run(root):
     return run
 
 
+def test_without_any_record_of_a_step_it_is_said_where_they_are(run, root):
+    shutil.rmtree(root / "notebooks")
+    with pytest.raises(UsageError, match="none of a step: they come with a clone"):
+        run("study", "3")
+
+
 def test_a_changed_study_is_kept_apart_and_goes_on(run, root, capsys):
     tracked = load(root / "notebooks")
     assert run("study", "3", *ON_DIGITS, "--seeds", "1", "--parallel", "1") == 0
@@ -60,7 +67,7 @@ def test_a_changed_study_is_kept_apart_and_goes_on(run, root, capsys):
         (("study", "3b"), r"there is no '3b' to train \(did you mean 3\?\)"),
         (("study", "vgg"), r"there is no 'vgg' to train: use 2a, 3"),
         (("reproduce", "B3later"), r"there is no 'B3later' to train \(did you mean B3Later\?\)"),
-        (("search", "half-rat"), r"\(did you mean half-rate\?\)"),
+        (("ablate", "half-rat"), r"\(did you mean half-rate\?\)"),
         (("study", "3", "-p", "EPOCHS", "3", "--publish"), "a study with another EPOCHS is not published"),
         (("study", "3", "-p", "SEED", "3"), "use --seeds N"),
     ],
@@ -79,7 +86,7 @@ def test_parameters_are_checked_before_data_are_fetched(run):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_a_gpu_that_is_not_there_is_told_at_once(run):
-    for command in (("study", "3"), ("reproduce",), ("search", "sgd")):
+    for command in (("study", "3"), ("reproduce",), ("ablate", "sgd")):
         with pytest.raises(DeviceUnavailable):
             run(*command, "--device", "cuda")
 
@@ -104,12 +111,12 @@ def test_without_publish_nothing_that_is_tracked_changes(run, root, make_record,
 
 
 def test_json_trains_nothing_and_tells_what_is_kept_too(run, root, make_record, recipe, capsys):
-    (sgd,) = (one for one in variants.search(recipe) if one.name == "sgd")
+    (sgd,) = (one for one in variants.ablations(recipe) if one.name == "sgd")
     append(
         make_record("sgd", 0, (0.9, 0.991), kind="ablation", score_on="held-out", recipe=asdict(sgd)),
         root / "runs" / "records",
     )
-    run("search", "--json")
+    run("ablate", "--json")
     found = {one["row"]: one for one in json.loads(capsys.readouterr().out)}
     assert found["sgd"]["family"] == "optimizer"
     assert found["sgd"]["mean"] == 0.991

@@ -6,9 +6,11 @@ from dataclasses import replace
 import pytest
 
 from mnist_lab import experiment
-from mnist_lab.evidence.records import RecordError, append, load
+from mnist_lab.evidence.records import RecordError, append, load, load_file
 from mnist_lab.recipe import Recipe
-from mnist_lab.studies.study import Plan, StudyError, conduct
+from mnist_lab.speed.compiled import compiled, compiler_of
+from mnist_lab.studies.study import Plan, StudyError, chunks, conduct
+from mnist_lab.writers import deal
 
 
 class Here(Executor):
@@ -57,7 +59,8 @@ def store(records, tmp_path):
 def test_every_seed_leaves_the_record_of_its_run(plan, records, settings):
     data = experiment.load_data(settings)
     for seed, record in enumerate(records):
-        run = experiment.train(plan.recipe, data, replace(settings, seed=seed))
+        run = experiment.train(plan.recipe, data, replace(settings, seed=seed), prepare=compiled)
+        assert record.compiler == compiler_of(run.model)
         assert [epoch.test for epoch in record.history] == [epoch.test for epoch in run.history]
         assert (record.kind, record.name, record.step, record.change) == ("step", "3", 3, "OneCycleLR")
         assert record.settings == replace(settings, seed=seed)
@@ -84,6 +87,24 @@ def test_several_plans_share_an_executor(plan, records, tmp_path):
 def test_seeds_that_are_given_together_are_the_same(plan, records, tmp_path):
     found = conduct([plan], [tmp_path], Here(), together=2)
     assert [record.loss for record in found] == [record.loss for record in records]
+
+
+def test_only_seeds_of_one_fold_of_writers_are_given_together(settings):
+    assert chunks(settings, range(5), 2) == [[0, 1], [2, 3], [4]]
+    by_writer = replace(settings, score_on="writers")
+    assert chunks(by_writer, [0, 1, 2, 6, 12, 18, 13], 3) == [[0, 6, 12], [18], [1, 13], [2]]
+
+
+def test_each_seed_is_scored_on_its_own_fold_of_writers(recipe, settings, writers, mnist, tmp_path):
+    settings = replace(settings, data="MNIST", score_on="writers")
+    plan = Plan("step", "3", "OneCycleLR", replace(recipe, epochs=1), settings, [4, 5], step=3)
+    fold = deal(writers["train"])
+    for record in conduct([plan], [tmp_path], Here(), together=2):
+        assert record.scored_images == (fold == record.seed).sum()
+        assert {fold[index] for index in record.misread} == {record.seed}
+        assert all(mistake.label == int(mnist.train.labels[mistake.index]) for mistake in record.mistakes)
+    (path,) = tmp_path.rglob("*.jsonl")
+    assert len(load_file(path)) == 2
 
 
 @pytest.mark.parametrize(

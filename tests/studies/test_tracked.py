@@ -10,8 +10,9 @@ from mnist_lab.experiment import load_data, measure_opening
 from mnist_lab.recipe import Recipe
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.others.catalogue import RECIPES, VARIANTS
+from mnist_lab.studies.search.recipe import SearchRecipe
 from mnist_lab.studies.search.tables import step_3
-from mnist_lab.studies.search.variants import frontier, search
+from mnist_lab.studies.search.variants import ablations, frontier
 
 FILES = sorted(TRACKED.rglob("*.jsonl"))
 
@@ -21,14 +22,15 @@ def recipes() -> dict:
     """Return every recipe of the studies by the kind and name of its records."""
     step = step_3(load_file(TRACKED / "steps" / "3.jsonl"))
     others = {("published", one.name): one for one in (*RECIPES.values(), *VARIANTS)}
-    return others | {(one.kind, one.name): one for one in (*search(step), *frontier(step))}
+    return others | {(one.kind, one.name): one for one in (*ablations(step), *frontier(step))}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "notebooks")))
 def test_a_tracked_recipe_still_starts_training_as_its_record_says(path, recipes, mnist):
     record = load_file(path)[0]
-    own = record.kind in ("step", "intermediate")
-    recipe = Recipe(**record.recipe) if own else recipes[record.kind, record.name]
+    kinds = {"step": Recipe, "intermediate": Recipe, "trial": SearchRecipe}
+    own = kinds.get(record.kind)
+    recipe = own(**record.recipe) if own else recipes[record.kind, record.name]
     assert asdict(recipe) == record.recipe
     settings = replace(record.settings, device="cpu")
     opening = measure_opening(recipe, load_data(settings), settings)

@@ -21,7 +21,7 @@ from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from mnist_lab.augment import Augment
-from mnist_lab.batches import MEAN, STD, OrderedBatches
+from mnist_lab.batches import MEAN, STD, OrderedBatches, ShuffledBatches
 from mnist_lab.data import Split
 from mnist_lab.models import leaves
 from mnist_lab.studies.others.distortions import DISTORTIONS, Chain
@@ -82,6 +82,10 @@ class PublishedRecipe:
     def augment(self) -> Augment | None:
         """Return what distorts a batch; None if nothing does."""
         return Chain(DISTORTIONS[self.distortion]) if DISTORTIONS[self.distortion] else None
+
+    def batches(self, train: Split, seed: int, average: nn.Module | None) -> ShuffledBatches:
+        """Return what is trained on; no series asks an average for targets."""
+        return ShuffledBatches(train, self.batch_size, seed=seed, augment=self.augment())
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy of a batch: logits (B, classes) and labels (B,)."""

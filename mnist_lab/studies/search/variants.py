@@ -2,7 +2,7 @@
 
 The ideas come from the literature and from the published series; that one of them does not help a network this small
 is worth knowing, too. Where a change needs a value of its own, as another optimizer needs another rate, it gets the
-usual one: only step 3 itself was tuned, which favours it. An idea of your own is one more line in :func:`search`.
+usual one: only step 3 itself was tuned, which favours it. An idea of your own is one more line in :func:`ablations`.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ from mnist_lab.studies.search.muon import MuonAndAdam
 from mnist_lab.studies.search.networks import NETWORKS, SIZES
 
 BASELINE = "step-3"  # the name of step 3 among its ablations
-FAMILIES = ("step 3", "images", "labels", "rate", "average", "batch", "optimizer", "network", "frontier")
+FAMILIES = ("step 3", "images", "labels", "rate", "average", "batch", "optimizer", "network", "frontier", "search")
 EPOCHS = (3, 5, 8)  # on the frontier; step 3 itself has 15
 SEEDS, MORE_SEEDS = 3, 5
 
@@ -107,7 +107,7 @@ def vary(step: Recipe, family: str, name: str, words: str, **changes: object) ->
     return Variant(**(asdict(step) | {"family": family, "name": name, "change": words} | changes))
 
 
-def search(step: Recipe) -> list[Variant]:
+def ablations(step: Recipe) -> list[Variant]:
     """Return ``step`` itself, then the ablations, which differ from it in one thing each.
 
     What has to change along with it is in the words: channels, to stay within the budget of parameters, and with the

@@ -1,0 +1,134 @@
+"""Networks written as text, so that a search can make them up and a record can hold them.
+
+A text lists what an image meets: convolutions of all channels (``5x5 16``) or of each by itself and then across
+(``separable 32``), and last a head: ``templates``, one for each channel and as large as what is left of the image, or
+an ``average``. Behind a convolution may stand ``pool`` (2x2, by the maximum), ``padded`` (the image keeps its size),
+``stride N`` and ``groups N``. CompactNet is ``5x5 16 pool, separable 32, separable 40, separable 48, templates``.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from mnist_lab.models import BatchNorm, count_parameters, spatial_head
+
+LAYER = re.compile(
+    r"(?:(?P<kernel>\d+)x(?P=kernel)|separable) (?P<channels>\d+)"
+    r"(?P<padded> padded)?(?: stride (?P<stride>\d+))?(?: groups (?P<groups>\d+))?(?P<pool> pool)?"
+)
+HEADS = ("templates", "average")
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"SiLU": nn.SiLU, "ReLU": nn.ReLU}
+SIZE = 28  # of an image, pixels
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One convolution, or a separable pair."""
+
+    channels: int
+    kernel: int = 3
+    separable: bool = False
+    padded: bool = False
+    stride: int = 1
+    groups: int = 1
+    pool: bool = False
+
+    def __str__(self) -> str:
+        said = "separable" if self.separable else f"{self.kernel}x{self.kernel}"
+        options = [" padded"] * self.padded + [f" stride {self.stride}"] * (self.stride > 1)
+        options += [f" groups {self.groups}"] * (self.groups > 1) + [" pool"] * self.pool
+        return f"{said} {self.channels}{''.join(options)}"
+
+    def size_after(self, size: int) -> int:
+        """Return how high and wide an image of ``size`` pixels leaves it."""
+        size = (size + 2 * self.padding - self.kernel) // self.stride + 1
+        return size // 2 if self.pool else size
+
+    @property
+    def padding(self) -> int:
+        return self.kernel // 2 if self.padded else 0
+
+    def block(self, c_in: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
+        """Return it as the blocks of models.py are: convolutions, pooling, norm, activation."""
+        places = {"stride": self.stride, "padding": self.padding, "bias": False}
+        if self.separable:
+            convolutions = [
+                nn.Conv2d(c_in, c_in, self.kernel, groups=c_in, **places),
+                nn.Conv2d(c_in, self.channels, 1, bias=False),
+            ]
+        else:
+            convolutions = [nn.Conv2d(c_in, self.channels, self.kernel, groups=self.groups, **places)]
+        pooling = [nn.MaxPool2d(2)] if self.pool else []
+        return nn.Sequential(*convolutions, *pooling, BatchNorm(self.channels), activation())
+
+
+def read(text: str) -> tuple[list[Layer], str]:
+    """Return the layers of ``text`` and its head. Raises ValueError, which says what cannot be read."""
+    *parts, head = [part.strip() for part in text.split(",")]
+    if head not in HEADS:
+        raise ValueError(f"a network ends in {' or '.join(HEADS)}, not in {head!r}")
+    layers = []
+    for part in parts:
+        found = LAYER.fullmatch(part)
+        if not found:
+            raise ValueError(f"cannot read {part!r}: write it as '5x5 16 pool' or 'separable 32 padded'")
+        layers.append(
+            Layer(
+                channels=int(found["channels"]),
+                kernel=int(found["kernel"] or 3),
+                separable=found["kernel"] is None,
+                padded=bool(found["padded"]),
+                stride=int(found["stride"] or 1),
+                groups=int(found["groups"] or 1),
+                pool=bool(found["pool"]),
+            )
+        )
+    return layers, head
+
+
+def write(layers: list[Layer], head: str) -> str:
+    """Return the text that :func:`read` reads."""
+    return ", ".join([*map(str, layers), head])
+
+
+def size_left(layers: list[Layer]) -> int:
+    """Return how high and wide an image leaves the last of ``layers``; below 1 if nothing is left of it."""
+    size = SIZE
+    for layer in layers:
+        size = layer.size_after(size)
+    return size
+
+
+def build(text: str, activation: str = "SiLU", dropout: float = 0.0) -> nn.Sequential:
+    """Return the network that ``text`` says, with ``dropout`` after every block if it is above 0.
+
+    Raises ValueError if the text cannot be read or nothing of the image is left.
+    """
+    layers, head = read(text)
+    size, channels, blocks = size_left(layers), 1, []
+    if not layers or size < 1:
+        raise ValueError(f"nothing of the image is left for the head of {text!r}")
+    for layer in layers:
+        blocks.append(layer.block(channels, ACTIVATIONS[activation]))
+        channels = layer.channels
+        if dropout:
+            blocks[-1].append(nn.Dropout(dropout))
+    if head == "templates":
+        return nn.Sequential(*blocks, spatial_head(channels, size))
+    return nn.Sequential(*blocks, nn.Sequential(nn.AvgPool2d(size), nn.Conv2d(channels, 10, 1), nn.Flatten()))
+
+
+def parameters_of(text: str) -> int:
+    """Return how many parameters the network has that ``text`` says. Raises ValueError as :func:`build` does."""
+    with torch.device("meta"):
+        return count_parameters(build(text))
+
+
+def check(text: str) -> str:
+    """Return ``text`` if it says a network, or nothing at all. Raises ValueError otherwise."""
+    if text:
+        parameters_of(text)
+    return text

@@ -1,0 +1,201 @@
+"""What the search tried, and how the best of it stands beside step 3."""
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from mnist_lab.evidence.records import Record, RecordError
+from mnist_lab.evidence.tables import UNKNOWN, Table, percent, verdict
+from mnist_lab.evidence.uncertainty import Difference, mean_interval
+from mnist_lab.runtime import write_whole
+from mnist_lab.studies.search.space import number_of
+from mnist_lab.studies.search.tables import times
+from mnist_lab.writers import FOLDS
+
+BASELINE = 0  # the trial that is step 3 as it is: the first starting point
+PLACE = Path("search", "trials.json")  # in a folder of records
+
+
+class Trial(BaseModel):
+    """A recipe that the search tried, on the folds that it came to."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+
+    number: int
+    state: Literal["complete", "pruned", "fail"]  # fail: it diverged
+    choices: dict[str, str | int | float]  # see space
+    network: str  # see notation
+    parameters: int
+    products: int  # multiply-accumulates for an image
+    epochs: Annotated[int, Field(ge=1)]
+    losses: list[float]  # of each fold in turn, after the last epoch
+    accuracies: list[float]
+    seconds: list[float]
+    commit: str | None = None
+
+    @property
+    def loss(self) -> float:
+        """Return the mean over the folds that it came to; infinity if it came to none."""
+        return statistics.fmean(self.losses) if self.losses else math.inf
+
+
+def of(study) -> list[Trial]:
+    """Return the trials of an Optuna study that ended after training."""
+    return [
+        Trial(
+            number=one.number,
+            state=one.state.name.lower(),
+            choices=one.params,
+            epochs=study.user_attrs["epochs"],
+            network=one.user_attrs["network"],
+            parameters=one.user_attrs["parameters"],
+            products=one.user_attrs["products"],
+            **{name: one.user_attrs.get(name, []) for name in ("losses", "accuracies", "seconds")},
+            commit=one.user_attrs.get("commit"),
+        )
+        for one in study.get_trials(deepcopy=False)
+        if "tried" in one.user_attrs and one.state.is_finished()
+    ]
+
+
+def write(trials: Iterable[Trial], folder: Path) -> Path:
+    """Write ``trials``, a line for each, into the file of a folder of records, and return it. Raises OSError."""
+    lines = ",\n".join(one.model_dump_json() for one in trials)
+    write_whole(folder / PLACE, f"[\n{lines}\n]\n".encode())
+    return folder / PLACE
+
+
+def read(folder: Path) -> list[Trial]:
+    """Return the trials in a folder of records; none if it has no file of them. Raises RecordError if it is damaged."""
+    path = folder / PLACE
+    if not path.exists():
+        return []
+    try:
+        return TypeAdapter(list[Trial]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        problem = error.errors()[0]
+        raise RecordError(f"{path} does not hold trials: {problem['loc']}: {problem['msg']}") from None
+
+
+def ranked(trials: Iterable[Trial]) -> list[Trial]:
+    """Return the trials that came to all folds, the lowest loss first; the cheaper of equals."""
+    complete = [one for one in trials if one.state == "complete"]
+    return sorted(complete, key=lambda one: (one.loss, one.products))
+
+
+def trials_table(trials: Sequence[Trial], rows: int = 10) -> Table:
+    """Return the best trials that came to all folds, beside step 3."""
+    columns = {
+        "trial": lambda one: one.number,
+        "network": lambda one: one.network,
+        "parameters": lambda one: f"{one.parameters:,}",
+        "multiply-accumulates": lambda one: f"{one.products:,}",
+        "loss": lambda one: f"{one.loss:.4f}",
+        "accuracy, %": lambda one: f"{100 * statistics.fmean(one.accuracies):.2f}",
+        "s": lambda one: f"{statistics.fmean(one.seconds):.0f}",
+    }
+    counts = {state: sum(one.state == state for one in trials) for state in ("complete", "pruned", "fail")}
+    note = (
+        f"{len(trials)} trials: {counts['complete']} came to all folds, {counts['pruned']} were given up before, "
+        f"{counts['fail']} diverged. Loss and accuracy are means over these folds of held-out writers, one seed each; "
+        "seconds are those of a fold. The best of so many were lucky, too: only new folds and seeds tell by how much."
+    )
+    found = ranked(trials)
+    shown = found[:rows] + [one for one in found[rows:] if one.number == BASELINE]
+    return Table.of(shown, columns, note, spare=("multiply-accumulates", "s", "parameters", "network"))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A trial with more seeds than the search gave it, fold by fold beside the baseline."""
+
+    records: Sequence[Record]  # of the trial
+    loss: Difference | None  # of log(loss), less the baseline's: below 0 is better; None for the baseline
+    accuracy: Difference | None
+
+    @property
+    def number(self) -> int:
+        return number_of(self.records[0].name)
+
+
+def compare(records: Iterable[Record], epochs: int) -> list[Comparison]:
+    """Compare the trials of so many ``epochs`` among ``records`` with the baseline, over the seeds that both have.
+
+    The seeds of a fold have the same writers: they are one value, their mean. Trials that lack a fold are left out.
+    The lowest loss comes first.
+    """
+    found: dict[int, dict[int, Record]] = {}
+    for one in records:
+        if one.kind == "trial" and one.recipe["epochs"] == epochs:
+            found.setdefault(number_of(one.name), {})[one.seed] = one
+    whole = {number: seeds for number, seeds in found.items() if all_folds(seeds)}
+    baseline = whole.get(BASELINE, {})
+    comparisons = []
+    for number, seeds in whole.items():
+        shared = sorted(seeds.keys() & baseline.keys())
+        differences = None, None
+        if number != BASELINE and all_folds(shared):
+            pairs = [(baseline[seed], seeds[seed]) for seed in shared]
+            differences = (
+                by_fold([math.log(ours.loss) - math.log(theirs.loss) for theirs, ours in pairs], shared),
+                by_fold([ours.accuracy - theirs.accuracy for theirs, ours in pairs], shared),
+            )
+        comparisons.append(Comparison([seeds[seed] for seed in sorted(seeds)], *differences))
+    return sorted(comparisons, key=lambda one: one.loss.mean if one.loss else 0)
+
+
+def all_folds(seeds: Iterable[int]) -> bool:
+    """Whether there is a seed for each fold."""
+    return {seed % FOLDS for seed in seeds} == set(range(FOLDS))
+
+
+def best(trials: Iterable[Trial], confirmed: Iterable[Comparison], count: int) -> list[int]:
+    """Return the numbers of the baseline and of the ``count`` best: the confirmed ones first, then by the search."""
+    numbers = [one.number for one in confirmed] + [one.number for one in ranked(trials)]
+    others = [number for number in dict.fromkeys(numbers) if number != BASELINE]
+    return [BASELINE, *others[:count]]
+
+
+def by_fold(differences: Sequence[float], seeds: Sequence[int]) -> Difference:
+    """Return the mean of ``differences``, one for each of ``seeds``, with Student's interval over the folds."""
+    from scipy import stats
+
+    pairs = list(zip(differences, seeds, strict=True))
+    means = [statistics.fmean(one for one, seed in pairs if seed % FOLDS == fold) for fold in range(FOLDS)]
+    mean, spread = statistics.fmean(means), statistics.stdev(means)
+    p_value = float(stats.ttest_1samp(means, 0).pvalue) if spread else float(mean == 0)
+    return Difference(mean, mean_interval(means), p_value, mean / spread if spread else 0.0)
+
+
+def comparison_table(found: Sequence[Comparison]) -> Table:
+    """Return what :func:`compare` found."""
+
+    def mean(one: Comparison, of: str) -> float:
+        return statistics.fmean(getattr(record, of) for record in one.records)
+
+    columns = {
+        "trial": lambda one: one.number,
+        "network": lambda one: one.records[0].change,
+        "parameters": lambda one: f"{one.records[0].model.trainable:,}",
+        "multiply-accumulates": lambda one: f"{one.records[0].model.multiply_accumulates:,}",
+        "s/epoch": lambda one: f"{mean(one, 'seconds_per_epoch'):.1f}",
+        "seeds": lambda one: len(one.records),
+        "loss": lambda one: f"{mean(one, 'loss'):.4f}",
+        "times step 3's": lambda one: UNKNOWN if one.loss is None else times(one.loss.mean),
+        "95 % interval": lambda one: UNKNOWN if one.loss is None else times(*one.loss.interval),
+        "accuracy, %": lambda one: f"{100 * mean(one, 'accuracy'):.3f}",
+        "gain": lambda one: UNKNOWN if one.accuracy is None else f"{100 * one.accuracy.mean:+.3f}",
+        "its 95 % interval": lambda one: UNKNOWN if one.accuracy is None else percent(one.accuracy.interval, digits=3),
+        "verdict": lambda one: "baseline" if one.number == BASELINE else verdict(one.loss, more="worse", less="better"),
+    }
+    note = (
+        "Last epoch on held-out writers, all six folds of them. Differences are taken seed by seed, with the same "
+        "writers held out of both; a fold is one value, and the intervals are Student's over the folds, each by itself."
+    )
+    spare = ("multiply-accumulates", "network", "s/epoch", "parameters", "its 95 % interval", "gain", "loss")
+    return Table.of(found, columns, note, spare)

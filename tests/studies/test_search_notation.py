@@ -1,0 +1,79 @@
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mnist_lab.fields.trace import facts
+from mnist_lab.models import CompactNet, count_parameters, leaves
+from mnist_lab.studies.search.notation import Layer, build, parameters_of, read, write
+
+COMPACT = "5x5 16 pool, separable 32, separable 40, separable 48, templates"
+TEXTS = (
+    COMPACT,
+    "3x3 8, 3x3 16 pool, separable 32, separable 40, separable 44, templates",
+    "3x3 12, separable 20, separable 24, separable 32 pool, separable 36, separable 40, templates",
+    "3x3 16, 3x3 16 groups 2 pool, separable 32 padded, separable 40, average",
+    "6x6 24 stride 2, separable 32, separable 40, separable 44, templates",
+)
+
+
+def seeded(make) -> nn.Sequential:
+    torch.manual_seed(0)
+    return make()
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_network_reads_images_and_can_be_written_back(text):
+    assert write(*read(text)) == text
+    network = build(text)
+    assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
+    assert parameters_of(text) == count_parameters(network) == facts(network).trainable
+
+
+def test_it_can_say_compactnet():
+    ours, theirs = seeded(lambda: build(COMPACT)), seeded(CompactNet)
+    assert list(map(repr, leaves(ours))) == list(map(repr, leaves(theirs)))
+    assert all(torch.equal(*pair) for pair in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
+def test_every_option_is_in_the_layers():
+    layers, head = read("3x3 8 padded stride 2 groups 1, 5x5 12 groups 4 pool, separable 16 padded, average")
+    assert layers == [
+        Layer(8, padded=True, stride=2),
+        Layer(12, kernel=5, groups=4, pool=True),
+        Layer(16, separable=True, padded=True),
+    ]
+    assert head == "average"
+    network = build("3x3 8 padded stride 2, 5x5 12 groups 4 pool, separable 16 padded, average", "ReLU", dropout=0.1)
+    kinds = [type(layer) for layer in leaves(network)]
+    assert kinds.count(nn.ReLU) == kinds.count(nn.Dropout) == 3 and nn.SiLU not in kinds
+    first, second, across, own = [layer for layer in leaves(network) if isinstance(layer, nn.Conv2d)][:4]
+    assert (first.stride, first.padding) == ((2, 2), (1, 1))
+    assert (second.groups, second.padding) == (4, (0, 0))
+    assert (across.groups, across.padding, own.kernel_size) == (12, (1, 1), (1, 1))
+    assert isinstance(network[-1][0], nn.AvgPool2d) and network[-1][0].kernel_size == 5
+
+
+def test_pooling_is_before_norm_and_activation():
+    network = build("3x3 8 pool, separable 12 pool, templates")
+    for block in network[:2]:
+        assert [type(layer).__name__ for layer in block][-3:] == ["MaxPool2d", "BatchNorm", "SiLU"]
+    images = torch.rand(4, 1, 28, 28)
+    assert torch.equal(network[0][:2](images), F.max_pool2d(network[0][0](images), 2))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("5x5 16 pool, separable 32", "a network ends in templates or average"),
+        ("templates", "nothing of the image is left"),
+        ("5x5 sixteen, templates", "cannot read '5x5 sixteen'"),
+        ("5x3 16, templates", "cannot read '5x3 16'"),
+        ("5x5 16 pooled, templates", "cannot read '5x5 16 pooled'"),
+        ("5x5 16 pool, 5x5 16 pool, 5x5 16, templates", "nothing of the image is left"),
+        ("3x3 8, 3x3 9 groups 2, templates", "groups"),
+    ],
+)
+def test_what_says_no_network_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        parameters_of(text)

@@ -1,0 +1,218 @@
+"""Tests of the search. The executor is this process itself; a few of the embedded digits stand in for MNIST."""
+
+from concurrent.futures import Executor, Future
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import replace
+
+import pytest
+from optuna.trial import TrialState
+
+from mnist_lab.evidence.records import load
+from mnist_lab.recipe import Recipe
+from mnist_lab.studies.search import optimise, space, trials
+from mnist_lab.studies.study import StudyError
+from mnist_lab.training import Diverged
+
+STEP = Recipe("CompactNet", 15, 125, 0.01, "one-cycle", 0.2, 0.998, 13.0, 2, 0.15, 10.0, 0, "tensor")
+
+
+class Scripted(Executor):
+    """Trains nothing: a trial's folds have the losses that a script says, or the exceptions."""
+
+    def __init__(self, make_record, losses):
+        self.make_record, self.losses, self.work = make_record, losses, []
+
+    def submit(self, function, plan, fold, ceilings):
+        number = space.number_of(plan.name)
+        self.work.append((number, fold))
+        outcome = self.losses(number, fold)
+        future = Future()
+        if isinstance(outcome, float):
+            losses = [2 * outcome] * (plan.recipe.epochs - 1) + [outcome]
+            accuracies = (0.99,) * plan.recipe.epochs
+            one = self.make_record(
+                plan.name, fold, accuracies, tuple(losses), kind="trial", score_on="writers", step=None
+            )
+            future.set_result([one])
+        elif isinstance(outcome, BaseException):
+            future.set_exception(outcome)
+        else:
+            future.set_result([outcome])
+        return future
+
+
+class Here(Executor):
+    """Does its work at once."""
+
+    def submit(self, function, /, *arguments):
+        future = Future()
+        future.set_result(function(*arguments))
+        return future
+
+
+@pytest.fixture
+def url(tmp_path) -> str:
+    return f"sqlite:///{tmp_path / 'search.db'}"
+
+
+@pytest.fixture
+def search(url, tmp_path, settings):
+    """Searches with an executor in a study of its own, as many times as it is called."""
+
+    def search(executor, trials=6, epochs=3, folds=2, at_once=2):
+        study = optimise.open_study(url)
+        extent = {"trials": trials, "epochs": epochs, "folds": folds, "at_once": at_once}
+        optimise.search(study, STEP, settings, executor, tmp_path / "records", **extent)
+        return study
+
+    return search
+
+
+def test_a_search_trains_what_it_proposes(search, tmp_path, monkeypatch):
+    monkeypatch.setattr(space, "STEP_3", space.STEP_3 | {"batch size": 50, "parameters": 6500})
+    study = search(Here(), trials=2, epochs=1, folds=2, at_once=1)
+    found = {one.number: one for one in trials.of(study)}
+    assert list(found) == [0, 1]
+    first = found[0]
+    assert (first.state, first.epochs, len(first.losses), first.parameters) == ("complete", 1, 2, 6482)
+    kept = [one for one in load(tmp_path / "records") if one.name == "trial-0"]
+    assert [one.loss for one in kept] == first.losses and [one.accuracy for one in kept] == first.accuracies
+    assert [one.seed for one in kept] == [0, 1] and kept[0].recipe["layers"] == first.network
+    assert first.loss == study.trials[0].value == sum(first.losses) / 2
+
+
+def test_what_is_behind_after_a_fold_is_given_up(search, make_record):
+    losses = [0.020, 0.030, 0.019, 0.040, 0.018, 0.025]
+    executor = Scripted(make_record, lambda number, fold: losses[number] + fold / 1000)
+    study = search(executor, at_once=1)
+    states = [one.state for one in study.trials if one.state.is_finished()]
+    assert [state == TrialState.COMPLETE for state in states] == [True, False, True, False, True, False]
+    assert [one for one in executor.work if one[1]] == [(0, 1), (2, 1), (4, 1)]
+    assert [one.number for one in trials.ranked(trials.of(study))] == [4, 2, 0]
+    assert study.best_value == pytest.approx(0.0185)
+
+
+def test_the_baseline_comes_to_all_folds(search, make_record):
+    study = search(Scripted(make_record, lambda number, fold: 0.9 if number == 0 else 0.02), at_once=2)
+    assert study.trials[0].state == TrialState.COMPLETE
+
+
+def test_the_starting_points_come_first(search, make_record):
+    study = search(Scripted(make_record, lambda number, fold: 0.02), trials=len(space.STARTS))
+    ours = [one.params for one in study.trials]
+    for point, params in zip(space.starting_points(), ours, strict=True):
+        assert params.items() <= point.items()
+
+
+def test_a_trial_that_diverges_ends_alone(search, make_record):
+    def losses(number, fold):
+        return optimise.GivenUp(str(Diverged("epoch 1: the loss is nan")), None) if number == 2 else 0.02
+
+    study = search(Scripted(make_record, losses))
+    assert [one.number for one in study.trials if one.state == TrialState.FAIL] == [2]
+    assert optimise.tried(study) == 6
+    assert {one.number: one.state for one in trials.of(study)}[2] == "fail"
+
+
+def test_a_hopeless_first_fold_counts_as_behind_all_others(search, make_record):
+    def losses(number, fold):
+        return optimise.GivenUp("hopeless", 0.01) if number == 3 else 0.02
+
+    study = search(Scripted(make_record, losses))
+    assert study.trials[3].state == TrialState.PRUNED
+    assert study.trials[3].intermediate_values == {0: 0.01}
+
+
+def test_it_goes_on_where_it_was_stopped(search, make_record, url):
+    def stop(number, fold):
+        if (number, fold) == (3, 0):
+            raise KeyboardInterrupt
+        return 0.02 + number / 1000
+
+    with pytest.raises(KeyboardInterrupt):
+        search(Scripted(make_record, stop), at_once=2)
+    left = [one for one in optimise.open_study(url).trials if one.state == TrialState.RUNNING]
+    assert 3 in [one.number for one in left]
+    executor = Scripted(make_record, lambda number, fold: 0.02 + number / 1000)
+    study = search(executor, trials=8, at_once=2)
+    assert optimise.tried(study) == 8
+    again = [one for one in study.trials if one.number > 3 and one.params == study.trials[3].params]
+    assert len(again) == 1 and again[0].state.is_finished()
+    assert all(number > 3 or number in [one.number for one in left] for number, _ in executor.work)
+    assert not [one for one in study.trials if one.state == TrialState.RUNNING]
+    done = Scripted(make_record, lambda number, fold: 0.02)
+    search(done, trials=8)
+    assert not done.work
+
+
+def test_another_machine_s_trials_are_left_to_it(search, make_record, url):
+    study = optimise.open_study(url)
+    optimise.take_up(study, epochs=3, folds=2)
+    study.ask().set_user_attr("where", "another machine")
+    search(Scripted(make_record, lambda number, fold: 0.02), trials=3)
+    assert study.trials[0].state == TrialState.RUNNING
+
+
+def test_a_failure_that_is_not_the_recipe_s_stops_the_search(search, make_record):
+    def broken(number, fold):
+        return BrokenProcessPool() if number == 2 else 0.02
+
+    with pytest.raises(StudyError, match=r"trial-2: a process was killed.* goes on from here"):
+        search(Scripted(make_record, broken))
+
+
+def test_other_epochs_or_folds_are_another_search(search, make_record):
+    executor = Scripted(make_record, lambda number, fold: 0.02)
+    search(executor, trials=2)
+    with pytest.raises(StudyError, match="this search has 3 epochs, not 4"):
+        search(executor, trials=2, epochs=4)
+
+
+def test_records_of_another_search_are_not_mixed_in(search, make_record, tmp_path):
+    executor = Scripted(make_record, lambda number, fold: 0.02)
+    search(executor, trials=2)
+    (tmp_path / "search.db").unlink()
+    with pytest.raises(StudyError, match=r"trial-0\.jsonl is of another search"):
+        search(executor, trials=2)
+
+
+def test_a_database_that_cannot_be_opened_is_told(tmp_path):
+    for url in (f"sqlite:///{tmp_path / 'no folder' / 'x.db'}", "mysterious://host/db", "nothing"):
+        with pytest.raises(StudyError, match="cannot open"):
+            optimise.open_study(url)
+
+
+def test_too_large_a_network_is_not_trained(search, make_record, monkeypatch):
+    monkeypatch.setattr(optimise, "MOST_PRODUCTS", 600_000)
+    executor = Scripted(make_record, lambda number, fold: 0.02)
+    study = search(executor, trials=4)
+    assert optimise.tried(study) == 4
+    trained = {number for number, _ in executor.work}
+    assert trained == {0, 1, 2, 9}  # of the starting points
+    assert study.trials[3].state == TrialState.PRUNED
+
+
+def test_hopeless_is_what_is_far_above_the_others_late_in_a_run(search, make_record, url):
+    study = search(Scripted(make_record, lambda number, fold: 0.02 + number / 1000), trials=9, at_once=1)
+    assert optimise.ceilings(study) == pytest.approx([1.5 * 0.048, 1.5 * 0.048, 1.5 * 0.024])
+    longer = optimise.open_study(url.replace("search.db", "other.db"))
+    assert optimise.ceilings(longer) == []
+
+
+def test_a_fold_is_given_up_as_soon_as_it_is_hopeless(settings):
+    recipe = replace(space.choose(space.starting_points()[0], STEP, 3), batch_size=50)
+    plan = optimise.Plan("trial", "trial-0", "", recipe, settings, [0])
+    (whole,) = optimise.train_fold(plan, 0, [])
+    assert len(whole.history) == 3
+    (given_up,) = optimise.train_fold(plan, 0, [9.0, 0.001, 0.001])
+    assert given_up.loss == pytest.approx(whole.history[1].test.loss)
+    assert "after epoch 2" in given_up.why
+
+
+def test_a_confirmation_of_other_epochs_has_records_of_its_own(search, make_record, settings):
+    study = search(Scripted(make_record, lambda number, fold: 0.02), trials=3)
+    same, other = (optimise.plans(study, [0, 2], STEP, settings, epochs, range(6)) for epochs in (3, 15))
+    assert [plan.name for plan in same] == ["trial-0", "trial-2"]
+    assert [plan.name for plan in other] == ["trial-0-15-epochs", "trial-2-15-epochs"]
+    assert {plan.recipe.epochs for plan in other} == {15} and list(other[0].seeds) == list(range(6))
+    assert [space.number_of(plan.name) for plan in other] == [0, 2]

@@ -12,8 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 
-import joblib
-
+from mnist_lab.capacity import usable_processes
 from mnist_lab.evidence.records import FOLDERS, TRACKED, load
 from mnist_lab.evidence.results import summarise
 from mnist_lab.evidence.tables import results_table
@@ -76,8 +75,8 @@ def tracked_steps(root: Path = ROOT) -> Path:
     return root / TRACKED.relative_to(ROOT) / FOLDERS["step"]
 
 
-def conduct(folder: Path, state: State, root: Path = ROOT, cores: int | None = None) -> None:
-    """Execute the steps of a batch that are not done, as many at a time as there are cores for.
+def conduct(folder: Path, state: State, root: Path = ROOT, processes: int | None = None) -> None:
+    """Execute the steps of a batch that are not done, as many at a time as there are cores and memory for.
 
     The last step, which trains longest, starts together with the first; the others follow in order. So whoever waits
     for the result of the step before waits for one that has started, or that starts when another one ends.
@@ -88,7 +87,7 @@ def conduct(folder: Path, state: State, root: Path = ROOT, cores: int | None = N
     waiting = [step for step in find_steps(root) if step.number in state.steps and step.number not in state.done]
     for step in waiting:
         pending(folder, step).touch()
-    side_by_side = min(max(1, (cores or joblib.cpu_count()) // int(state.parameters.get("THREADS", 1))), len(waiting))
+    side_by_side = min(processes or usable_processes(int(state.parameters.get("THREADS", 1))), len(waiting))
     if side_by_side > 1:
         waiting.insert(1, waiting.pop())
     lines: SimpleQueue[str] = SimpleQueue()

@@ -19,8 +19,8 @@ from nbformat import NotebookNode
 
 from mnist_lab import LabError
 
-# A person's settings that would swallow figures, run code of their own, print more, or drop the checks.
-PERSONAL = ("MPLBACKEND", "PYTHONSTARTUP", "PYTHONWARNINGS", "PYTHONOPTIMIZE", "TORCH_LOGS")
+# The variables of Python that a kernel keeps. Others would run code of their own, print more, or drop the checks.
+KEPT = ("PYTHONPATH", "PYTHONHOME", "PYTHONHASHSEED", "PYTHONUTF8", "PYTHONIOENCODING")
 
 
 class NotebookError(LabError):
@@ -120,8 +120,9 @@ def environment(folder: Path, scratch: str) -> Iterator[None]:
     before = dict(os.environ)
     matplotlibrc = os.path.join(matplotlib.get_data_path(), "matplotlibrc")
     os.environ.update(MNIST_LAB_RUNS=str(folder), TQDM_DISABLE="1", IPYTHONDIR=scratch, MATPLOTLIBRC=matplotlibrc)
-    for name in PERSONAL:
-        os.environ.pop(name, None)
+    for name in before:
+        if name == "MPLBACKEND" or (name.startswith("PYTHON") and name not in KEPT):
+            del os.environ[name]
     try:
         yield
     finally:

@@ -166,7 +166,7 @@ def test_step_notebooks_run_on_a_gpu_and_their_rows_are_published_beside_those_o
     steps, run, lab = find_steps(), tmp_path / "run", tmp_path / "lab"
     run.mkdir()
     parameters = {"EPOCHS": 1, "TRAIN_LIMIT": 1000, "DATA": "digits", "DEVICE": "cuda"}
-    batch.conduct(run, batch.State([step.number for step in steps], parameters, "", []), cores=1)
+    batch.conduct(run, batch.State([step.number for step in steps], parameters, "", []), processes=1)
     for step in steps:
         outputs = [one for cell in headless.code_cells(headless.read(run / step.path.name)) for one in cell.outputs]
         assert not [output.text for output in outputs if output.get("name") == "stderr"]

@@ -70,7 +70,7 @@ def test_steps_run_side_by_side_and_the_later_one_can_wait_for_the_earlier(
     folder = root / "runs" / "a"
     folder.mkdir()
     state = batch.State([1, 2], {"EPOCHS": 1}, "", [])
-    batch.conduct(folder, state, root, cores=2)
+    batch.conduct(folder, state, root, processes=2)
     said = capfd.readouterr().out.splitlines()
     assert "[1] one" in said and "[2] two 1" in said
     assert json.loads((folder / "batch.json").read_text())["done"] == [1, 2]

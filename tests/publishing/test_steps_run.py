@@ -11,7 +11,7 @@ def test_all_step_notebooks_run_headless_side_by_side(tmp_path, capfd):
     steps = find_steps()
     parameters = {"EPOCHS": 1, "TRAIN_LIMIT": 1000, "DATA": "digits"}
     state = batch.State([step.number for step in steps], parameters, "", [])
-    batch.conduct(tmp_path, state, cores=2)
+    batch.conduct(tmp_path, state, processes=2)
     said = capfd.readouterr().out
     found = records.load(tmp_path)
     assert [record.name for record in found] == ["1", "2a", "2", "3a", "3"]

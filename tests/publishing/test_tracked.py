@@ -1,20 +1,24 @@
 """What is tracked fits together: notebooks, figures, records, README, and the code of today."""
 
 import ast
+import json
 import re
 import shlex
 import subprocess
+import tomllib
 
 import nbformat
 import pytest
 
 from mnist_lab import cli, experiment
 from mnist_lab.evidence.records import FOLDERS, TRACKED, is_publishable, load
+from mnist_lab.evidence.tables import overview
 from mnist_lab.publishing import pages
 from mnist_lab.publishing.headless import code_cells, faults, read
 from mnist_lab.publishing.notebooks import digests, find_steps, fingerprint
 from mnist_lab.recipe import Recipe, read_parameters
 from mnist_lab.runtime import ROOT
+from mnist_lab.writers import FOLDS, deal
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STEPS = find_steps()
@@ -53,13 +57,30 @@ def test_figures_are_those_of_the_notebook(path):
 
 def test_every_figure_is_made_by_a_notebook():
     assert {file.name for file in (ROOT / "images").iterdir()} == {
-        name for path in NOTEBOOKS for name in bound(path)["files"]
+        "draw.png",  # by tests/use/take_picture.py
+        *(name for path in NOTEBOOKS for name in bound(path)["files"]),
     }
 
 
 def test_evidence_and_readme_show_todays_records():
     assert [path.name for path in pages.find_evidence() if pages.is_stale(path)] == [], "mnist-lab pages"
     assert pages.render(README, RECORDS) == README, "mnist-lab pages"
+
+
+def test_evidence_shows_intervals_by_writer(writers):
+    """No digest tells that a page was made without QMNIST's label files, which leaves these intervals out."""
+    shown = nbformat.writes(read(ROOT / "notebooks" / "evidence" / "seeds.ipynb"))
+    for table in overview(RECORDS):
+        assert all(json.dumps(line, ensure_ascii=False)[1:-1] in shown for line in table.markdown().splitlines())
+
+
+def test_mistakes_are_of_the_images_that_the_label_files_know(writers):
+    folds = deal(writers["train"])
+    for record in load(TRACKED):
+        part = {"test": "test", "writers": "train"}.get(record.settings.score_on)
+        for mistake in record.mistakes if part else ():
+            assert writers[part].labels[mistake.index] == mistake.label
+            assert part == "test" or folds[mistake.index] == record.seed % FOLDS
 
 
 def test_a_reader_meets_no_noise(path):
@@ -172,9 +193,10 @@ def test_pins_cover_the_package():
         lines = [line for line in (ROOT / name).read_text("utf-8").splitlines() if line and line[0] != "#"]
         assert all(re.fullmatch(r"[\w-]+(\[\w+\])?==[\d.]+", line) for line in lines)
         pins[name] = [re.split(r"==|\[", line)[0] for line in lines]
-    needed, extra = (ROOT / "pyproject.toml").read_text("utf-8").split("[project.optional-dependencies]")
-    declared, optional = (set(re.findall(r'"([a-z][\w-]+)[>]', text)) for text in (needed, extra))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = {"": project["dependencies"]} | project["optional-dependencies"]
+    needed = {extra: {re.match(r"[\w-]+", line)[0] for line in lines} for extra, lines in declared.items()}
     everything = [name for names in pins.values() for name in names]
-    assert "torch" in declared and declared - {"hatchling"} <= set(pins["requirements.txt"])
-    assert optional == {"distributed", "boto3", "sagemaker"} and optional <= set(everything)
+    assert "torch" in needed["train"] and needed[""] | needed.pop("train") <= set(pins["requirements.txt"])
+    assert set.union(*needed.values()) <= set(everything)
     assert len(everything) == len(set(everything))

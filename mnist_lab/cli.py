@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from mnist_lab import LabError, __version__
 from mnist_lab.options import Interrupted, add_json
 
-ROOMS = ("publishing", "studies", "speed", "evidence", "cloud")  # that have commands of their own
+ROOMS = ("publishing", "studies", "speed", "evidence", "analysis", "use", "cloud")  # that have commands of their own
 
 
 def main(arguments: list[str] | None = None, commands: argparse.ArgumentParser | None = None) -> int:
@@ -42,6 +42,11 @@ def main(arguments: list[str] | None = None, commands: argparse.ArgumentParser |
         return 1
     except LabError as error:
         print(f"\nerror: {error}", file=sys.stderr)
+        return 1
+    except ModuleNotFoundError as error:  # of an extra that was not installed
+        if (error.name or "mnist_lab").startswith("mnist_lab"):
+            raise
+        print(f'\nerror: {error.name} is not installed: in the checkout, pip install ".[train]"', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C; what had finished is in runs/", file=sys.stderr)

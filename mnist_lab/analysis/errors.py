@@ -1,0 +1,134 @@
+"""What the errors of a recipe are made of: wrong labels, images nobody reads, the luck of a seed, and writers.
+
+All of it is of the test images, looked at after the recipe was settled: nothing is chosen by it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mnist_lab.data import WRONG_TEST_LABELS
+from mnist_lab.evidence.records import Record
+from mnist_lab.evidence.uncertainty import Interval
+
+SERIES = {0: "Census employees", 4: "high-school students"}  # of NIST, by the numbers that QMNIST gives
+
+
+class Writers(Protocol):
+    """What is asked of :class:`mnist_lab.writers.Writers`."""
+
+    series: np.ndarray  # (N,)
+    writers: np.ndarray  # (N,)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The errors of a mean seed, image by image."""
+
+    name: str  # of the recipe
+    seeds: int
+    images: int
+    shares: np.ndarray  # (images,) of the seeds that misread the image
+
+    @property
+    def errors(self) -> float:
+        """Return the errors of a mean seed."""
+        return float(self.shares.sum())
+
+    def parts(self) -> dict[str, float]:
+        """Return the errors of a mean seed by what they are, which add up to all of them."""
+        wrong = np.isin(np.arange(self.images), WRONG_TEST_LABELS)
+        always, mostly = self.shares == 1, (self.shares > 0.5) & (self.shares < 1)
+        rarely = self.shares <= 0.5
+        kinds = {
+            "label known to be wrong": wrong,
+            "misread by every seed": always & ~wrong,
+            "misread by most seeds": mostly & ~wrong,
+            "misread by half of them or fewer": rarely & ~wrong,
+        }
+        return {kind: float(self.shares[chosen].sum()) for kind, chosen in kinds.items()}
+
+
+def budget(records: Sequence[Record], name: str = "") -> Budget:
+    """Return the errors of runs of one recipe on MNIST's test images; the recipe's name is told if none is given."""
+    shares = np.zeros(records[0].scored_images)
+    for one in records:
+        shares[list(one.misread)] += 1 / len(records)
+    return Budget(name or records[0].name, len(records), len(shares), shares.round(9))  # 30 times 1/30 is 1
+
+
+@dataclass(frozen=True)
+class Exchange:
+    """What one recipe reads that another misreads, over the seeds of both."""
+
+    before: str
+    after: str
+    gains: np.ndarray  # (images,) share of seeds that misread the image before less the share after
+
+    @property
+    def gained(self) -> float:
+        """Return the errors of a mean seed that went away."""
+        return float(self.gains.clip(min=0).sum())
+
+    @property
+    def lost(self) -> float:
+        """Return the errors of a mean seed that came."""
+        return float((-self.gains).clip(min=0).sum())
+
+    def most(self, count: int, sign: int = 1) -> list[int]:
+        """Return the images gained most clearly, or with ``sign`` -1 those lost, the clearest first."""
+        order = np.argsort(-sign * self.gains, kind="stable")[:count]
+        return [int(image) for image in order if sign * self.gains[image] > 0]
+
+
+def exchange(before: Budget, after: Budget) -> Exchange:
+    """Compare two recipes image by image."""
+    return Exchange(before.name, after.name, before.shares - after.shares)
+
+
+@dataclass(frozen=True)
+class Group:
+    """The images of one population of writers."""
+
+    name: str
+    writers: int
+    images: int
+    rate: float  # misread by a mean seed, in [0, 1]
+    interval: Interval  # other writers of the kind
+
+
+def by_population(found: Budget, known: Writers) -> list[Group]:
+    """Return how often the digits of each population are misread, with intervals that resample writers."""
+    groups = []
+    for number, name in SERIES.items():
+        errors, images = per_writer(found.shares, known, known.series == number)
+        groups.append(Group(name, len(images), int(images.sum()), *ratio(errors, images)))
+    return groups
+
+
+def per_writer(shares: np.ndarray, known: Writers, chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the errors of each writer and the images of each, (writers,), of all images or of those ``chosen``."""
+    chosen = np.ones(len(shares), dtype=bool) if chosen is None else chosen
+    _, writer = np.unique(known.writers[chosen], return_inverse=True)
+    return np.bincount(writer, shares[chosen]), np.bincount(writer)
+
+
+def ratio(events: np.ndarray, sizes: np.ndarray) -> tuple[float, Interval]:
+    """Return the share of events in all clusters, and its 95 % interval when other clusters are drawn.
+
+    ``events`` and ``sizes`` are of each cluster (clusters,): of a writer, or of an image with all its seeds. By the
+    linearised variance of a ratio (Cochran, Sampling Techniques, 3rd edition, 1977, section 6.3), cut off at 0.
+    """
+    rate, count = float(events.sum() / sizes.sum()), len(sizes)
+    if count < 2:
+        return rate, (0.0, 1.0)
+    deviation = np.sqrt(count / (count - 1) * np.square(events - rate * sizes).sum()) / sizes.sum()
+    return rate, (max(0.0, float(rate - 1.96 * deviation)), min(1.0, float(rate + 1.96 * deviation)))
+
+
+def concentration(found: Budget, known: Writers) -> np.ndarray:
+    """Return the share of all errors that the 1, 2, 3 ... writers with the most errors make, (writers,)."""
+    errors, _ = per_writer(found.shares, known)
+    return np.sort(errors)[::-1].cumsum() / errors.sum()

@@ -1,0 +1,101 @@
+"""The networks that are analysed: which there are, and a folder that keeps the weights of each once it is trained."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mnist_lab import LabError
+from mnist_lab.data import Split
+from mnist_lab.evidence.records import Record
+from mnist_lab.experiment import load_data, train
+from mnist_lab.recipe import AnyRecipe, Recipe, Settings
+from mnist_lab.runtime import make_repeatable, write_whole
+from mnist_lab.studies.others.catalogue import RECIPES
+from mnist_lab.training import predict
+
+ON_MNIST = Settings(seed=0, device="cpu", threads=1, data="MNIST", score_on="test", train_limit=None)
+
+
+class AnalysisError(LabError):
+    """Something that an analysis needs is missing, or is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """A network by the training that makes it."""
+
+    name: str  # of the recipe, as in its records: "3", "A3", "4k"
+    recipe: AnyRecipe
+    settings: Settings
+
+    @property
+    def seed(self) -> int:
+        return self.settings.seed
+
+    @property
+    def place(self) -> Path:
+        """Return the file of its weights, relative to the folder that keeps them: another recipe has another one."""
+        where = {"score_on": self.settings.score_on, "train_limit": self.settings.train_limit}
+        return Path(f"{self.name.replace(' ', '-')}-{digest(asdict(self.recipe) | where)}", f"seed-{self.seed:03d}.pt")
+
+
+def digest(*values: object) -> str:
+    """Return a short name for plain ``values``: others have another one."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def of_seeds(name: str, recipe: AnyRecipe, seeds: Iterable[int], settings: Settings = ON_MNIST) -> list[Training]:
+    """Return the trainings of one recipe from several ``seeds``."""
+    return [Training(name, recipe, replace(settings, seed=seed)) for seed in seeds]
+
+
+def rows(records: Iterable[Record]) -> dict[str, Recipe]:
+    """Return the recipe of every row of the table of steps by its name, in order: of step 3 and what leads there."""
+    return {one.name: Recipe(**one.recipe) for one in records if one.device_type == "cpu"}
+
+
+def published_third_steps() -> dict[str, AnyRecipe]:
+    """Return what the published series advertise: the recipes of their third steps by name."""
+    return {name: recipe for name, recipe in RECIPES.items() if name[1:] == "3"}
+
+
+def keep(training: Training, folder: Path) -> str:
+    """Train a network unless ``folder`` has it already, and keep its weights there; return its file's name.
+
+    Raises what :func:`experiment.train` raises, and OSError.
+    """
+    path = folder / training.place
+    if not path.is_file():
+        data = load_data(training.settings)
+        run = train(training.recipe, data, training.settings, on_epoch=lambda epoch: None)
+        content = io.BytesIO()
+        torch.save(run.model.state_dict(), content)
+        write_whole(path, content.getvalue())
+    return training.place.as_posix()
+
+
+def load(training: Training, folder: Path) -> nn.Sequential:
+    """Return the trained network, in evaluation mode. Raises AnalysisError if it is not in ``folder`` or damaged."""
+    path = folder / training.place
+    make_repeatable(training.seed, training.settings.threads)
+    network = training.recipe.network().to(memory_format=torch.channels_last)
+    try:
+        network.load_state_dict(torch.load(path, weights_only=True))
+    except FileNotFoundError:
+        raise AnalysisError(f"{path} is missing: train it first, with mnist-lab analyse") from None
+    except Exception as error:  # of many kinds: torch names none for a file that is damaged
+        raise AnalysisError(
+            f"{path} cannot be read ({error}): delete it, and mnist-lab analyse trains it again"
+        ) from None
+    return network.eval()
+
+
+def probabilities(training: Training, folder: Path, split: Split) -> Tensor:
+    """Return what the trained network says of every image of ``split``: (N, 10) on the CPU."""
+    return predict(load(training, folder), training.recipe.scored(split))[:, :10]

@@ -1,0 +1,207 @@
+"""The parts of ``mnist-lab analyse``: which networks each needs, what it computes of them, and what it writes."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor, Future, as_completed
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tqdm import tqdm
+
+from mnist_lab.analysis import ensembles, fresh, inside, networks, probabilities, robustness, smaller
+from mnist_lab.analysis.kept import once, write_all
+from mnist_lab.analysis.networks import ON_MNIST, AnalysisError, Training, digest, of_seeds
+from mnist_lab.data import load_mnist
+from mnist_lab.evidence.records import FOLDERS, Record
+from mnist_lab.evidence.records import load as load_records
+from mnist_lab.recipe import AnyRecipe, Settings
+from mnist_lab.studies.study import outcomes
+from mnist_lab.writers import FOLDS, deal, load_writers
+
+STEPS = ("1", "2", "3")
+USUAL = {"1": 10, "2": 10, "3": 30}  # seeds whose probabilities are kept
+SEEDS, PUBLISHED_SEEDS = 5, 3  # of everything else
+QUICK_IMAGES = 500  # that a quick run corrupts
+TRIALS = 3  # ensembles of each kind, with no network in common
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where the parts find and leave things, and who works for them."""
+
+    records: Path  # the folder of tracked records
+    networks: Path  # the folder that keeps weights
+    out: Path  # for what is made
+    executor: Executor
+    seeds: int | None = None  # of each recipe, in place of the usual numbers
+    changes: Mapping[str, int] = field(default_factory=dict)  # EPOCHS, TRAIN_LIMIT: of a quick run
+
+    def count(self, usual: int) -> int:
+        """Return how many seeds to take."""
+        return self.seeds or usual
+
+    @property
+    def settings(self) -> Settings:
+        """Return where and on what the networks train."""
+        return replace(ON_MNIST, train_limit=self.changes.get("TRAIN_LIMIT"))
+
+    def shortened(self, recipe: AnyRecipe) -> AnyRecipe:
+        """Return a recipe, with fewer epochs in a quick run."""
+        return replace(recipe, epochs=self.changes["EPOCHS"]) if self.changes else recipe
+
+    def steps(self) -> dict[str, AnyRecipe]:
+        """Return the recipe of each row of the table of steps by name. Raises AnalysisError if a step has none."""
+        found = networks.rows(self.step_records())
+        if missing := [name for name in STEPS if name not in found]:
+            raise AnalysisError(f"step {missing[0]} has no records in {self.records}: mnist-lab run --publish")
+        return {name: self.shortened(recipe) for name, recipe in found.items()}
+
+    def step_records(self) -> list[Record]:
+        """Return the tracked records of the steps."""
+        return load_records(self.records / FOLDERS["step"])
+
+    def train(self, trainings: Iterable[Training]) -> None:
+        """Train what is not there yet."""
+        missing = [one for one in trainings if not (self.networks / one.place).is_file()]
+        self.do("train", [(networks.keep, one, self.networks) for one in missing])
+
+    def do(self, what: str, tasks: Sequence[tuple]) -> list:
+        """Carry out tasks (function, arguments ...), and return their results in order.
+
+        Raises AnalysisError if some failed; what the others kept stays.
+        """
+        futures: dict[Future, int] = {self.executor.submit(*task): place for place, task in enumerate(tasks)}
+        found, problems = [None] * len(tasks), []
+        for future in tqdm(as_completed(futures), what, len(tasks), unit="task", disable=None, leave=False):
+            if future.cancelled() or future.exception() is not None:
+                problems += outcomes(future, 1)
+            else:
+                found[futures[future]] = future.result()
+        if problems:
+            told = "\n  ".join(sorted(set(problems)))
+            raise AnalysisError(f"{len(problems)} of {len(tasks)} tasks failed; the same command goes on:\n  {told}")
+        return found
+
+
+def make_probabilities(bench: Bench) -> list[Path]:
+    """Keep what the seeds of steps 1, 2 and 3 say of the test images."""
+    steps, test, packed = bench.steps(), load_mnist().test, []
+    groups = [of_seeds(name, steps[name], range(bench.count(USUAL[name])), bench.settings) for name in STEPS]
+    bench.train([one for group in groups for one in group])
+    for group in groups:
+        said = [networks.probabilities(one, bench.networks, test) for one in group]
+        packed.append(probabilities.pack(group[0], said, test.labels.numpy(), [one.seed for one in group], bench.out))
+        compare(packed[-1], said, bench)
+    return index(packed, bench)
+
+
+def compare(packed: probabilities.Packed, said: Sequence, bench: Bench) -> None:
+    """Say how many networks misread exactly the images that the tracked record of their seed lists."""
+    tracked = {one.seed: one for one in bench.step_records() if one.name == packed.name and one.device_type == "cpu"}
+    labels = load_mnist().test.labels
+    pairs = [(tracked[seed], one) for seed, one in zip(packed.seeds, said, strict=True) if seed in tracked]
+    alike = sum(one.misread == set((found.argmax(1) != labels).nonzero().flatten().tolist()) for one, found in pairs)
+    if not bench.changes:
+        print(f"  step {packed.name}: {alike} of {len(pairs)} networks misread the images that their records list")
+
+
+def make_writers(bench: Bench) -> list[Path]:
+    """Keep what networks of step 3 say of training images by writers that they were not trained on."""
+    import torch
+
+    recipe, train = bench.steps()["3"], load_mnist().train
+    trainings = of_seeds("3", recipe, range(FOLDS), replace(bench.settings, score_on="writers"))
+    fold = deal(load_writers("train"))
+    bench.train(trainings)
+    said = torch.zeros(len(train), 10)
+    for one in trainings:
+        held = torch.from_numpy(fold == one.seed).nonzero().flatten()
+        said[held] = networks.probabilities(one, bench.networks, train.take(held))
+    packed = probabilities.pack(trainings[0], [said], train.labels.numpy(), [0], bench.out)
+    return index([packed], bench)
+
+
+def index(packed: Sequence[probabilities.Packed], bench: Bench) -> list[Path]:
+    """Write the index of all probabilities in the folder anew, with these in it, and return what belongs together."""
+    known = probabilities.read_index(bench.out) | {(one.name, one.scored_on): one for one in packed}
+    path = bench.out / probabilities.INDEX
+    write_all(path, list(known.values()))
+    return [path, *(bench.out / one.file for one in known.values())]
+
+
+def make_ensembles(bench: Bench) -> list[Path]:
+    """Score ensembles that share a budget of parameters, from ever smaller networks."""
+    from mnist_lab.studies.search.variants import frontier
+
+    step, groups = bench.steps()["3"], []
+    for name, recipe, count in ensembles.sharing(step, frontier(step)):
+        groups += enumerate(ensembles.members(name, recipe, count, bench.count(TRIALS), bench.settings))
+    bench.train([one for _, group in groups for one in group])
+    scores = bench.do("score", [(ensembles.score, trial, group, bench.networks) for trial, group in groups])
+    path = bench.out / ensembles.FILE
+    write_all(path, [ensembles.Shared(**one) for one in scores])
+    return [path]
+
+
+def make_robustness(bench: Bench) -> list[Path]:
+    """Score every row of the table of steps and the published third steps on corrupted images."""
+    trainings = []
+    for name, recipe in bench.steps().items():
+        trainings += of_seeds(name, recipe, range(bench.count(SEEDS)), bench.settings)
+    for name, recipe in networks.published_third_steps().items():
+        trainings += of_seeds(name, bench.shortened(recipe), range(bench.count(PUBLISHED_SEEDS)), bench.settings)
+    bench.train(trainings)
+    images = QUICK_IMAGES if bench.changes else 10_000
+    key = digest([one.place.as_posix() for one in trainings], images)
+    tasks = []
+    for kind in robustness.kinds():
+        path = bench.out / "robustness" / f"{kind.replace(' ', '-')}-{key}.json"
+        tasks.append((once, path, robustness.score, kind, trainings, bench.networks, images))
+    scores = bench.do("corrupt", tasks)
+    path = bench.out / robustness.FILE
+    write_all(path, robustness.gather(trainings, zip(robustness.kinds(), scores, strict=True), images))
+    return [path]
+
+
+def make_smaller(bench: Bench) -> list[Path]:
+    """Make step 3 smaller in every way."""
+    trainings = of_seeds("3", bench.steps()["3"], range(bench.count(SEEDS)), bench.settings)
+    bench.train(trainings)
+    tasks = []
+    for way in smaller.WAYS:
+        for one in trainings:
+            name = digest([way.name, one.place.as_posix()])
+            tasks.append((once, bench.out / "smaller" / f"{name}.json", smaller.make, way, one, bench.networks))
+    path = bench.out / smaller.FILE
+    write_all(path, [smaller.Smaller(**one) for one in bench.do("shrink", tasks)])
+    return [path]
+
+
+def make_inside(bench: Bench) -> list[Path]:
+    """Look into the first network of step 3."""
+    first, second = of_seeds("3", bench.steps()["3"], (0, 1), bench.settings)
+    bench.train([first, second])
+    bench.do("look", [(inside.look, first, second, bench.networks, bench.out)])
+    return [bench.out / inside.FILE, bench.out / inside.ARRAYS]
+
+
+def make_fresh(bench: Bench) -> list[Path]:
+    """Score steps 1, 2 and 3 on QMNIST's lost digits; one that is not at hand says so."""
+    steps = bench.steps()
+    fresh.load_lost_digits()  # or say now that they cannot be had
+    trainings = [one for name in STEPS for one in of_seeds(name, steps[name], range(bench.count(10)), bench.settings)]
+    bench.train(trainings)
+    scores = bench.do("score", [(fresh.score, one, bench.networks) for one in trainings])
+    path = bench.out / fresh.FILE
+    write_all(path, fresh.gather(trainings, scores))
+    return [path]
+
+
+MAKERS: dict[str, Callable[[Bench], list[Path]]] = {
+    "probabilities": make_probabilities,
+    "writers": make_writers,
+    "ensembles": make_ensembles,
+    "robustness": make_robustness,
+    "smaller": make_smaller,
+    "inside": make_inside,
+    "fresh": make_fresh,
+}

@@ -1,0 +1,82 @@
+"""How many test images networks read right after a corruption."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from mnist_lab.analysis.corruptions import CORRUPTIONS, STRENGTHS, corrupt
+from mnist_lab.analysis.networks import Training, load
+from mnist_lab.experiment import load_data
+from mnist_lab.training import evaluate
+
+FILE = "robustness.json"
+CLEAN = "none"  # in place of a corruption's name
+
+
+class Robustness(BaseModel):
+    """What the seeds of one recipe read of test images that are corrupted in one way."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+    name: str  # of the recipe
+    corruption: str
+    images: int
+    correct: list[list[int]]  # of each seed, from the weakest to the strongest; one number without a corruption
+
+    @property
+    def errors(self) -> np.ndarray:
+        """Return the share of images misread (seeds, strengths), at least half an image: figures are logarithmic."""
+        return np.maximum(1 - np.array(self.correct) / self.images, 0.5 / self.images)
+
+
+def score(corruption: str, trainings: Sequence[Training], folder: Path, images: int) -> list[list[int]]:
+    """Return how many of the first ``images`` each trained network reads right at every strength of a corruption.
+
+    An image is corrupted in the same way for all of them.
+    """
+    test = load_data(trainings[0].settings).test.first(images)
+    splits = [test] if corruption == CLEAN else [corrupt(test, corruption, one) for one in range(1, STRENGTHS + 1)]
+    found = []
+    for training in trainings:
+        network = load(training, folder)
+        accuracies = [evaluate(network, training.recipe.scored(split)).accuracy for split in splits]
+        found.append([round(accuracy * len(test)) for accuracy in accuracies])
+    return found
+
+
+def gather(
+    trainings: Sequence[Training], scores: Iterable[tuple[str, Sequence[Sequence[int]]]], images: int
+) -> list[Robustness]:
+    """Sort the ``scores`` of each corruption, one for each of ``trainings``, by recipe; of so many ``images``."""
+    told = []
+    for corruption, found in scores:
+        by_name: dict[str, list[list[int]]] = {}
+        for training, correct in zip(trainings, found, strict=True):
+            by_name.setdefault(training.name, []).append(list(correct))
+        told += [Robustness(name=name, corruption=corruption, images=images, correct=correct)
+                 for name, correct in by_name.items()]  # fmt: skip
+    return told
+
+
+def kinds() -> list[str]:
+    """Return the names of all corruptions, after that for none."""
+    return [CLEAN, *CORRUPTIONS]
+
+
+def mean_errors(found: Iterable[Robustness]) -> dict[str, dict[str, float]]:
+    """Return, by recipe and corruption, the share misread: the mean over seeds and strengths."""
+    told: dict[str, dict[str, float]] = {}
+    for one in found:
+        told.setdefault(one.name, {})[one.corruption] = float(one.errors.mean())
+    return told
+
+
+def clear_change(before: Robustness, after: Robustness) -> float | None:
+    """Return by what factor the mean errors change; None if that is no more than the luck of the seeds."""
+    from mnist_lab.evidence.uncertainty import welch
+
+    old, new = (np.log(one.errors).mean(1).tolist() for one in (before, after))  # of each seed, over the strengths
+    difference = welch(old, new)
+    return float(np.exp(difference.mean)) if difference is not None and difference.is_clear else None

@@ -1,0 +1,88 @@
+import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+
+import pytest
+
+from mnist_lab import cli
+from mnist_lab.analysis import kept
+from mnist_lab.analysis.networks import AnalysisError
+from mnist_lab.analysis.parts import MAKERS, Bench
+from mnist_lab.evidence.records import write
+
+
+def test_an_unknown_part_is_refused_with_the_nearest(capsys):
+    assert cli.main(["analyse", "robustnes"]) == 1
+    assert "did you mean robustness" in capsys.readouterr().err
+
+
+def test_a_quick_run_is_never_published():
+    with pytest.raises(SystemExit):
+        cli.parser().parse_args(["analyse", "--quick", "--publish"])
+
+
+def test_other_numbers_of_seeds_are_not_published(capsys):
+    assert cli.main(["analyse", "inside", "--seeds", "3", "--publish"]) == 1
+    assert "leave out --seeds" in capsys.readouterr().err
+
+
+def test_every_part_has_a_maker():
+    from mnist_lab.analysis.commands import PARTS
+
+    assert list(MAKERS) == list(PARTS)
+
+
+@pytest.fixture
+def bench(make_record, recipe, tmp_path):
+    """Records of three steps, and threads that work."""
+    plain = asdict(recipe)
+    steps = [make_record(name=name, recipe=plain, accuracies=(0.99, 0.99)) for name in ("1", "2", "3")]
+    write(steps, tmp_path / "records")
+    with ThreadPoolExecutor(1) as executor:
+        changes = {"EPOCHS": 1, "TRAIN_LIMIT": 300}
+        yield Bench(tmp_path / "records", tmp_path / "networks", tmp_path / "out", executor, 1, changes)
+
+
+def test_a_failed_task_does_not_stop_the_others(bench):
+    done = []
+    with pytest.raises(AnalysisError, match=r"1 of 3 tasks failed; .*\n  ZeroDivisionError: division by zero"):
+        bench.do("divide", [(divide, 1, 1, done), (divide, 1, 0, done), (divide, 4, 2, done)])
+    assert done == [1, 2]
+    assert bench.do("divide", [(divide, 6, 2, done), (divide, 4, 2, done)]) == [3, 2]
+
+
+def divide(a, b, done):
+    done.append(a / b)
+    return done[-1]
+
+
+def test_steps_without_records_are_told(bench, tmp_path):
+    assert bench.steps()["3"].epochs == 1 and bench.settings.train_limit == 300
+    (tmp_path / "records" / "steps" / "2.jsonl").unlink()
+    with pytest.raises(AnalysisError, match="step 2 has no records"):
+        bench.steps()
+
+
+def test_what_was_computed_is_not_computed_again(tmp_path):
+    path, calls = tmp_path / "folder" / "one.json", []
+
+    def compute(value):
+        calls.append(value)
+        return {"value": value}
+
+    assert kept.once(path, compute, 3) == kept.once(path, compute, 3) == {"value": 3}
+    assert calls == [3] and json.loads(path.read_text("utf-8")) == {"value": 3}
+
+
+def test_probabilities_are_made_and_packed(bench, mnist):
+    """Three networks, one epoch of 300 images each."""
+    made = MAKERS["probabilities"](bench)
+    assert [path.name for path in made] == [
+        "probabilities.json", *(f"probabilities-{step}-test.xz" for step in "123"),
+    ]  # fmt: skip
+    from mnist_lab.analysis import probabilities
+
+    packed = probabilities.read_index(bench.out)["3", "test"]
+    found = probabilities.unpack(packed, bench.out)
+    correct = [int((one.argmax(-1) == mnist.test.labels.numpy()).sum()) for one in found]
+    assert correct == packed.correct and packed.seeds == [0]

@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+import pytest
+import torch
+
+from mnist_lab.analysis import networks
+from mnist_lab.analysis.networks import AnalysisError, Training
+from mnist_lab.experiment import load_data, train
+
+
+def test_a_network_comes_back_as_it_was_trained(training, store):
+    data = load_data(training.settings)
+    run = train(training.recipe, data, training.settings, on_epoch=lambda epoch: None)
+    assert torch.equal(networks.probabilities(training, store, data.test), run.probabilities)
+
+
+def test_a_network_is_trained_once(training, store):
+    path = store / training.place
+    before = path.stat().st_mtime_ns
+    assert networks.keep(training, store) == training.place.as_posix()
+    assert path.stat().st_mtime_ns == before
+
+
+def test_another_recipe_or_other_images_have_another_place(training):
+    others = [
+        Training("3", replace(training.recipe, epochs=3), training.settings),
+        Training("3", training.recipe, replace(training.settings, train_limit=None)),
+        Training("3", training.recipe, replace(training.settings, seed=1)),
+        Training("4", training.recipe, training.settings),
+    ]
+    assert len({one.place for one in [training, *others]}) == 5
+    threads = Training("3", training.recipe, replace(training.settings, threads=2))
+    assert threads.place == training.place
+
+
+def test_what_is_missing_or_damaged_is_told(training, store, tmp_path):
+    with pytest.raises(AnalysisError, match="is missing"):
+        networks.load(training, tmp_path)
+    path = tmp_path / training.place
+    path.parent.mkdir()
+    path.write_bytes(b"not weights")
+    with pytest.raises(AnalysisError, match="cannot be read"):
+        networks.load(training, tmp_path)
+    content = (store / training.place).read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(AnalysisError, match="delete it"):
+        networks.load(training, tmp_path)
+
+
+def test_the_rows_of_the_table_of_steps_are_recipes(make_record, recipe):
+    from dataclasses import asdict
+
+    plain = asdict(recipe)
+    one = make_record(name="3", recipe=plain | {"epochs": 2}, accuracies=(0.99, 0.99))
+    gpu = make_record(name="3", recipe=plain | {"epochs": 2}, accuracies=(0.99, 0.99), device_type="cuda")
+    assert networks.rows([one, gpu]) == {"3": recipe}
+    assert set(networks.published_third_steps()) == {"A3", "B3", "C3", "D3", "E3"}

@@ -1,0 +1,57 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from mnist_lab.analysis import networks, robustness
+from mnist_lab.analysis.corruptions import STRENGTHS
+from mnist_lab.analysis.networks import Training
+from mnist_lab.analysis.robustness import CLEAN, Robustness
+
+
+def test_networks_are_scored_at_every_strength(training, store, digits):
+    (clean,) = robustness.score(CLEAN, [training], store, 10_000)
+    found = networks.probabilities(training, store, digits.test)
+    assert clean == [int((found.argmax(1) == digits.test.labels).sum())]
+    rotated = robustness.score("rotation", [training, training], store, 50)
+    assert len(rotated) == 2 and len(rotated[0]) == STRENGTHS
+    assert max(rotated[0]) <= 50 and rotated[0] == rotated[1]  # the same images for every network
+
+
+def test_scores_are_sorted_by_recipe(training):
+    others = [training, replace(training, settings=replace(training.settings, seed=1)), replace(training, name="A3")]
+    told = robustness.gather(others, [(CLEAN, [[9], [8], [7]]), ("blur", [[5] * 5, [4] * 5, [3] * 5])], images=10)
+    assert [(one.name, one.corruption, len(one.correct)) for one in told] == [
+        ("3", CLEAN, 2), ("A3", CLEAN, 1), ("3", "blur", 2), ("A3", "blur", 1),
+    ]  # fmt: skip
+    assert robustness.mean_errors(told)["3"] == pytest.approx({CLEAN: 0.15, "blur": 0.55})
+
+
+def test_no_error_at_all_is_half_an_image():
+    assert Robustness(name="3", corruption=CLEAN, images=100, correct=[[100]]).errors == 0.005
+
+
+def test_a_change_is_clear_or_the_luck_of_seeds():
+    def of(name, errors):
+        correct = [[10_000 - one] * STRENGTHS for one in errors]
+        return Robustness(name=name, corruption="blur", images=10_000, correct=correct)
+
+    before, half, alike = of("2", [100, 110, 90]), of("3", [50, 55, 45]), of("3", [95, 120, 90])
+    assert robustness.clear_change(before, half) == pytest.approx(0.5, rel=1e-3)
+    assert robustness.clear_change(before, alike) is None
+    assert robustness.clear_change(before, of("3", [100])) is None
+
+
+def test_kinds_start_with_none():
+    assert robustness.kinds()[0] == CLEAN and len(robustness.kinds()) == 19
+
+
+def test_a_training_of_another_recipe_is_no_place_for_these_scores(training):
+    other = Training("3", replace(training.recipe, epochs=5), training.settings)
+    digests = {networks.digest([one.place.as_posix()]) for one in (training, other)}
+    assert len(digests) == 2
+
+
+def test_errors_have_a_row_for_each_seed():
+    found = Robustness(name="3", corruption="blur", images=10, correct=[[9, 8, 7, 6, 5]] * 2).errors
+    assert found.shape == (2, 5) and np.allclose(found[0], [0.1, 0.2, 0.3, 0.4, 0.5])

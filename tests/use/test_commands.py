@@ -1,0 +1,135 @@
+"""mnist-lab predict and export as a user meets them."""
+
+import io
+import json
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from drawings import as_file, draw
+from PIL import Image
+
+from mnist_lab import cli
+from mnist_lab.use import load
+from mnist_lab.use.reading import ALLOWED, find_sure, load_confidence, read
+from mnist_lab.use.weights import PUBLISHED
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    draw("7").save(folder / "b.png")
+    draw("405").save(folder / "a.jpg")
+    (folder / "notes.txt").write_text("no picture", encoding="utf-8")
+    return folder
+
+
+def predict(capsys, *arguments) -> tuple[int, str, str]:
+    code = cli.main(["predict", *map(str, arguments)])
+    return code, *capsys.readouterr()
+
+
+def test_pictures_and_folders(capsys, pictures):
+    code, out, err = predict(capsys, pictures, pictures / "b.png")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == f"{pictures / 'a.jpg'}: 405"
+    assert [line.split()[0] for line in lines[1:4]] == ["4", "0", "5"]
+    assert all(line.startswith(f"{pictures / 'b.png'}: 7  ") for line in lines[4:]) and len(lines) == 6
+
+
+def test_json(capsys, pictures):
+    code, out, _ = predict(capsys, pictures / "a.jpg", pictures / "none.png", "--json")
+    found, failed = json.loads(out)
+    assert code == 1 and failed["file"].endswith("none.png") and "No such file" in failed["error"]
+    assert [one["digit"] for one in found["digits"]] == ["4", "0", "5"]
+    first = found["digits"][0]
+    assert first["probability"] > first["second_probability"] >= 0 and first["sure"] is True
+    assert first["box"][2] < found["digits"][1]["box"][0]
+
+
+def test_stdin(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(as_file(draw("2")))))
+    code, out, _ = predict(capsys, "-", "--show")
+    assert code == 0 and out.startswith("stdin: 2")
+    shown = out.splitlines()[1:]
+    assert len(shown) == 28 and max(map(len, shown)) <= 56 and "██" in out
+
+
+def test_what_cannot_be_read_keeps_nothing_else_from_it(capsys, pictures, tmp_path):
+    (tmp_path / "empty.png").write_bytes(b"")
+    code, out, err = predict(capsys, tmp_path / "empty.png", pictures / "b.png", tmp_path / "nowhere.png")
+    assert code == 1 and ": 7" in out
+    assert [line.split(": ")[2].split(" ")[0] for line in err.splitlines()] == ["it", "it"]
+    assert "Traceback" not in err and "empty.png: it is empty: 0 bytes" in err
+    (tmp_path / "none").mkdir()
+    code, _, err = predict(capsys, tmp_path / "none")
+    assert code == 1 and "there is no picture in the folder" in err
+
+
+def test_weights_that_are_not_there_or_wrong(capsys, pictures, tmp_path):
+    assert predict(capsys, pictures, "--weights", PUBLISHED)[0] == 0
+    code, _, err = predict(capsys, pictures, "--weights", tmp_path / "none")
+    assert code == 1 and "No such file" in err
+    code, _, err = predict(capsys, pictures, "--weights", pictures / "b.png")
+    assert code == 1 and "no file of weights in safetensors" in err
+
+
+def test_an_unsure_reading_says_so_and_names_the_runner_up(capsys, tmp_path):
+    """Two digits blended into one: the network cannot be sure, and says so."""
+    page = np.minimum(np.asarray(draw("7")), np.asarray(draw("2")))
+    Image.fromarray(page).save(tmp_path / "both.png")
+    (reading,) = load().read(str(tmp_path / "both.png"))
+    assert reading.probability < load_confidence().sure_from and not reading.sure and reading.is_close
+    _, out, _ = predict(capsys, tmp_path / "both.png")
+    assert f"unsure, or {reading.second} (" in out
+
+
+def test_from_where_on_readings_are_sure():
+    probabilities = np.linspace(0, 1, 5001)
+    right = np.ones(5001, dtype=bool)
+    assert find_sure(probabilities, right) == 0
+    right[[100, 3000, 4000, 4001]] = False  # of the 1,001 from 4,000 on, 2 are wrong; of the 1,999 above 3,001, too
+    least = find_sure(probabilities, right)
+    kept = probabilities >= least
+    assert (~right[kept]).sum() <= ALLOWED * kept.sum() and least == probabilities[3001 + 0]
+    assert find_sure(probabilities, ~np.ones(5001, dtype=bool)) == 1
+    tied = np.array([0.9] * 1000 + [0.5])
+    assert find_sure(tied, np.array([False, False] + [True] * 999)) == 1
+
+
+def test_the_tracked_confidence_is_what_it_says():
+    found = load_confidence()
+    assert found.scored_on == "writers" and found.recipe == load().header.recipe
+    assert found.wrong_of_sure <= ALLOWED * (found.images - found.unsure)
+
+
+def test_reading_needs_neither_pytorch_nor_what_trains(pictures):
+    """In a process that cannot import them, as after a pip install without extras; the command line, too."""
+    code = f"""
+        import sys
+
+        class Refuse:
+            def find_spec(self, name, path=None, target=None):
+                if name.split(".")[0] in {{"torch", "torchvision", "sklearn", "matplotlib", "filelock", "tqdm", "onnx"}}:
+                    raise ModuleNotFoundError(f"no {{name}}", name=name)
+
+        sys.meta_path.insert(0, Refuse())
+        from mnist_lab import cli
+        assert cli.main(["predict", {str(pictures)!r}]) == 0
+        assert cli.main(["run", "--quick"]) == 1
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, encoding="utf-8", check=True
+    )
+    assert "a.jpg: 405" in done.stdout
+    assert 'is not installed: in the checkout, pip install ".[train]"' in done.stderr
+
+
+def test_one_line_of_python(pictures):
+    (reading,) = load().read(pictures / "b.png")
+    assert (reading.digit, reading.sure) == ("7", True)
+    assert [one.digit for one in read(load(), as_file(draw("123")))] == ["1", "2", "3"]

@@ -1,5 +1,4 @@
-"""Step 3 on a GPU: a SageMaker notebook instance runs it headless and stops itself; the results come back here.
+"""A GPU for an hour: one worker, and three doors through which it reaches a machine on AWS.
 
-Only ``mnist-lab sagemaker`` uses this. The instance needs neither boto3 nor the SageMaker SDK: both are imported where
-they are used.
+A machine needs neither boto3 nor the SageMaker SDK: both are imported where they are used.
 """

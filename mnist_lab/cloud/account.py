@@ -2,191 +2,215 @@
 
 import base64
 import contextlib
+import functools
 import hashlib
-import sys
+import os
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 from mnist_lab.cloud.errors import CloudError, Denied, NotThere, OutOfRange, explained
-from mnist_lab.cloud.settings import OWN, CloudSettings
+from mnist_lab.cloud.policy import LOG_GROUPS, service
+from mnist_lab.cloud.settings import CloudSettings
 
-READS = ("get_", "describe_", "head_", "list_")
+OWN = "mnist-lab"
 TAGS = [{"Key": "project", "Value": OWN}]  # mark what was made here
 
 
 class Account:
-    """An AWS account as ``settings`` describe it. In a dry run, calls that would change something are only printed.
+    """An AWS account as ``settings`` describe it. Every error of AWS comes out of it as a CloudError."""
 
-    Every error of AWS comes out of it as a CloudError.
-    """
-
-    def __init__(self, settings: CloudSettings, dry_run: bool = False):
+    def __init__(self, settings: CloudSettings):
         import boto3
 
-        self.settings, self.dry_run = settings, dry_run
-        self._clients: dict[str, object] = {}
-        with explained("reading the AWS configuration"):
-            self.session = boto3.Session(profile_name=settings.profile or None, region_name=settings.region or None)
+        self.settings = settings
+        try:
+            with explained("reading the AWS configuration"):
+                self.session = boto3.Session(profile_name=settings.profile or None, region_name=settings.region or None)
+                found = self.session.get_credentials()
+                if found:
+                    found.get_frozen_credentials()  # so that what is wrong with a profile shows here
+        except (OSError, ValueError, KeyError) as error:  # of a credential_process that is missing, or prints no JSON
+            reason = " ".join(str(error).split())
+            raise CloudError(
+                f"the credentials cannot be read ({reason}): run the profile's credential_process"
+            ) from error
+        if not found:
+            whose = f"the profile {settings.profile} holds" if settings.profile else "there are"
+            raise CloudError(f"{whose} no AWS credentials: aws configure, aws sso login, aws login, or --profile NAME")
         if not self.session.region_name:
             raise CloudError("no AWS region is set: give --region, as in --region us-east-1")
         self.region = self.session.region_name
 
+    @functools.cache  # noqa: B019 - an account lives as long as its command
+    def client(self, service: str):
+        """Return boto3's client."""
+        from botocore.config import Config
+
+        retries = {"mode": "standard", "total_max_attempts": 4}
+        config = Config(retries=retries, connect_timeout=10, read_timeout=30, user_agent_extra=OWN)
+        return self.session.client(service, config=config)
+
     def call(self, service: str, operation: str, **arguments):
-        """Make one call and return AWS's answer; an empty one in a dry run of a call that changes something.
+        """Make one call and return AWS's answer.
 
         Raises NotThere if what is named does not exist, Denied if it is not allowed, CloudError for all else.
         """
-        reads = operation.startswith(READS)
-        if self.dry_run:
-            shown = {name: shorten(value) for name, value in arguments.items()}
-            print(f"{'calls' if reads else 'would call'} {service}.{operation} {shown}", file=sys.stderr)
-            if not reads:
-                return {}
         subject = arguments.get("Key") or arguments.get("Bucket") or arguments.get("NotebookInstanceName") or ""
         with explained(f"{service} {operation.replace('_', ' ')} {subject}".strip()):
             return getattr(self.client(service), operation)(**arguments)
 
-    def pages(self, service: str, operation: str, key: str, **arguments) -> Iterator[dict]:
+    def pages(self, service: str, operation: str, key: str, **arguments) -> Iterator:
         """Yield the entries called ``key`` of all pages of a listing. Raises like :meth:`call`."""
         with explained(f"{service} {operation.replace('_', ' ')}"):
             for page in self.client(service).get_paginator(operation).paginate(**arguments):
                 yield from page.get(key, [])
 
-    def client(self, service: str):
-        """Return boto3's client, made once."""
-        from botocore.config import Config
+    def wait(self, service: str, waiter: str, **arguments) -> None:
+        """Wait until something is as boto3's ``waiter`` names it. CloudError if that fails, or takes 15 minutes."""
+        poll = self.settings.poll_seconds
+        pace = {"Delay": poll, "MaxAttempts": max(1, round(15 * 60 / poll))}
+        with explained(f"waiting ({waiter.replace('_', ' ')})"):
+            self.client(service).get_waiter(waiter).wait(WaiterConfig=pace, **arguments)
 
-        if service not in self._clients:
-            config = Config(
-                retries={"mode": "standard", "total_max_attempts": 4},
-                connect_timeout=10,
-                read_timeout=30,
-                user_agent_extra=OWN,
-            )
-            self._clients[service] = self.session.client(service, config=config)
-        return self._clients[service]
-
-    def number(self) -> str:
-        """Return the account's twelve digits."""
-        return self.call("sts", "get_caller_identity")["Account"]
+    @functools.cached_property
+    def caller(self) -> dict[str, str]:
+        """Who is calling: Account, twelve digits, and Arn."""
+        return self.call("sts", "get_caller_identity")
 
     def role(self) -> str:
-        """Return the ARN of the execution role: the one that was named, else the caller's own. Raises CloudError."""
-        wanted = self.settings.role
+        """Return the ARN of the role for machines: the one that was named, else the caller's own. Raises CloudError."""
+        own = re.fullmatch(r"arn:[^:]+:sts::\d+:assumed-role/([^/]+)/.*", self.caller["Arn"])
+        wanted = self.settings.role or (own[1] if own else "")
+        whole, name = wanted.startswith("arn:"), wanted.rpartition("/")[2]  # the path may be service-role/ or any other
+        make_one = "make one with what mnist-lab cloud policy trust and policy execution print, or name another --role"
         if not wanted:
-            return self.own_role()
-        name = wanted.rpartition("/")[2]
+            raise CloudError(f"{self.caller['Arn']} is no role that a machine could take on: {make_one}")
+        if whole and wanted.split(":")[4] != self.caller["Account"]:
+            raise CloudError(f"{wanted} is of another account than yours, {self.caller['Account']}: {make_one}")
         try:
             found = self.call("iam", "get_role", RoleName=name)["Role"]
         except NotThere:
-            raise CloudError(
-                f"there is no role {name} in this account: make one with the policies that mnist-lab sagemaker policy "
-                "trust and policy execution print, or name another with --role"
-            ) from None
+            raise CloudError(f"there is no role {name} in this account: {make_one}") from None
         except Denied:  # callers who may pass a role need not be allowed to read it
-            if wanted.startswith("arn:"):
-                return wanted
-            caller = self.call("sts", "get_caller_identity")
-            return f"arn:{caller['Arn'].split(':')[1]}:iam::{caller['Account']}:role/{wanted}"
-        if "sagemaker.amazonaws.com" not in str(found.get("AssumeRolePolicyDocument", "")):
-            raise CloudError(
-                f"SageMaker is not allowed to assume the role {name}: give it the trust policy that "
-                "mnist-lab sagemaker policy trust prints"
-            )
+            if not whole:
+                raise CloudError(f"you may not read {name} (iam:GetRole): give its whole ARN as --role") from None
+            return wanted
+        if whole and found["Arn"] != wanted:
+            raise CloudError(f"there is no role {wanted}, but {found['Arn']}: name that one with --role")
+        if service(self.settings.door, "").removesuffix(".cn") not in str(found.get("AssumeRolePolicyDocument", "")):
+            raise CloudError(f"--door {self.settings.door} may not assume {name}: give it mnist-lab cloud policy trust")
         return found["Arn"]
 
-    def bucket_name(self) -> str:
-        """Return the bucket that was named, else SageMaker's own for this account and region."""
-        return self.settings.bucket or default_bucket(self.region, self.number())
+    @functools.cache  # noqa: B019
+    def bucket(self) -> str:
+        """Decide on the bucket: the one that was named, else the SDK's configured one, else the SDK's usual one."""
+        return self.settings.bucket or configured_bucket() or f"sagemaker-{self.region}-{self.caller['Account']}"
 
-    def has_bucket(self, name: str) -> bool:
+    def has_bucket(self) -> bool:
         """Return whether the bucket exists. Raises CloudError if it belongs to another account."""
         try:
-            self.call("s3", "head_bucket", Bucket=name, ExpectedBucketOwner=self.number())
+            self.call("s3", "head_bucket", Bucket=self.bucket(), ExpectedBucketOwner=self.caller["Account"])
         except NotThere:
             return False
         except Denied:
-            raise CloudError(
-                f"the bucket {name} belongs to another account, or you are not allowed to see it: choose another with "
-                "--bucket"
-            ) from None
+            whose = f"the bucket {self.bucket()} belongs to another account, or you are not allowed to see it"
+            raise CloudError(f"{whose}: choose another with --bucket") from None
         return True
 
-    def make_bucket(self) -> str:
-        """Make the bucket unless it exists, and return its name. Raises CloudError if it is another account's."""
-        name = self.bucket_name()
-        if not self.has_bucket(name):
+    def make_bucket(self) -> None:
+        """Make the bucket unless it exists, closed to the public. Raises CloudError if it is another account's."""
+        if not self.has_bucket():
             place = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
-            self.call("s3", "create_bucket", Bucket=name, **({} if self.region == "us-east-1" else place))
+            name = {"Bucket": self.bucket()}
+            self.call("s3", "create_bucket", **name, **({} if self.region == "us-east-1" else place))
+            self.call("s3", "put_bucket_tagging", **name, Tagging={"TagSet": TAGS})
             everything = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
             block = dict.fromkeys(everything, True)
-            self.call("s3", "put_public_access_block", Bucket=name, PublicAccessBlockConfiguration=block)
-            self.call("s3", "put_bucket_tagging", Bucket=name, Tagging={"TagSet": TAGS})
-        return name
+            self.call("s3", "put_public_access_block", **name, PublicAccessBlockConfiguration=block)
 
-    def remove_bucket(self, name: str) -> bool:
-        """Delete the bucket if :meth:`make_bucket` made it and it is empty; return whether it was deleted."""
+    def empty(self, prefix: str) -> int:
+        """Delete what is below ``prefix``, old versions too; then the bucket, if it was made here and is empty.
+
+        Returns how many objects and versions there were.
+        """
+        name, there = {"Bucket": self.bucket()}, self.versions(prefix) if self.has_bucket() else []
+        for entry in there:
+            version = {"VersionId": entry["VersionId"]} if entry.get("VersionId", "null") != "null" else {}
+            self.call("s3", "delete_object", **name, Key=entry["Key"], **version)
+        with contextlib.suppress(NotThere, Denied):
+            if self.call("s3", "get_bucket_tagging", **name)["TagSet"] == TAGS and not self.versions(""):
+                self.call("s3", "delete_bucket", **name)
+        return len(there)
+
+    def versions(self, prefix: str) -> list[dict]:
+        """Return every version and deletion mark below ``prefix``; only objects if versions may not be listed."""
+        kinds, where = ("Versions", "DeleteMarkers"), {"Bucket": self.bucket(), "Prefix": prefix}
         try:
-            ours = self.call("s3", "get_bucket_tagging", Bucket=name)["TagSet"] == TAGS
-        except (NotThere, Denied):
-            return False
-        if not ours or self.call("s3", "list_objects_v2", Bucket=name, MaxKeys=1).get("KeyCount"):
-            return False
-        self.call("s3", "delete_bucket", Bucket=name)
-        return True
+            return [one for kind in kinds for one in self.pages("s3", "list_object_versions", kind, **where)]
+        except Denied:
+            return list(self.objects(prefix))
 
-    def objects(self, bucket: str, prefix: str) -> Iterator[dict]:
+    def objects(self, prefix: str) -> Iterator[dict]:
         """Yield Key, Size and so on of every object below ``prefix``; nothing if the bucket does not exist."""
         with contextlib.suppress(NotThere):
-            yield from self.pages("s3", "list_objects_v2", "Contents", Bucket=bucket, Prefix=prefix)
+            yield from self.pages("s3", "list_objects_v2", "Contents", Bucket=self.bucket(), Prefix=prefix)
 
-    def upload(self, bucket: str, key: str, content: bytes) -> bool:
-        """Upload ``content`` unless S3 already has it; return whether it was uploaded. S3 checks every byte."""
+    def upload(self, key: str, content: bytes) -> None:
+        """Upload ``content``. S3 checks every byte."""
         checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        with contextlib.suppress(NotThere, Denied):
-            there = self.call("s3", "head_object", Bucket=bucket, Key=key, ChecksumMode="ENABLED")
-            if there.get("ChecksumSHA256") == checksum:
-                return False
-        sums = {"ChecksumAlgorithm": "SHA256", "ChecksumSHA256": checksum}
-        self.call("s3", "put_object", Bucket=bucket, Key=key, Body=content, **sums)
-        return True
+        self.call("s3", "put_object", Bucket=self.bucket(), Key=key, Body=content, ChecksumSHA256=checksum)
 
-    def read(self, bucket: str, key: str, start: int = 0) -> bytes | None:
-        """Return an object's bytes from ``start`` on; None if it does not exist (S3 may answer 403 for that)."""
+    def read(self, key: str, start: int = 0) -> bytes | None:
+        """Return an object's bytes from ``start`` on; None if it does not exist. Denied if it may not be read."""
         try:
-            answer = self.call("s3", "get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-")
-        except (NotThere, Denied):
+            answer = self.call("s3", "get_object", Bucket=self.bucket(), Key=key, Range=f"bytes={start}-")
+        except NotThere:
+            return None
+        except Denied:  # S3's answer also for what does not exist, to callers that may not list
+            if any(entry["Key"] == key for entry in self.objects(key)):
+                raise Denied(f"you may not read s3://{self.bucket()}/{key}: ask for s3:GetObject") from None
             return None
         except OutOfRange:  # nothing new
             return b""
         return answer["Body"].read()
 
-    def own_role(self) -> str:
-        """Ask the SageMaker SDK, which takes seconds to import, which role the caller is. Raises CloudError."""
-        try:
-            from sagemaker.core.helper.session_helper import Session, get_execution_role
-        except ImportError as error:
-            raise CloudError(
-                "the SageMaker SDK 3 is not installed: pip install 'sagemaker>=3.18,<4', or give --role"
-            ) from error
-        try:
-            with explained("asking for the caller's role"):
-                return get_execution_role(Session(boto_session=self.session))
-        except ValueError as error:
-            raise CloudError(
-                f"you are not signed in as a role that an instance could assume ({error}): name one with --role; "
-                "mnist-lab sagemaker policy trust and policy execution print what it needs"
-            ) from error
+    def read_log(self, prefix: str) -> str:
+        """Return what machines have logged in CloudWatch, in streams that begin with ``prefix``. Raises NotThere."""
+        group, events = LOG_GROUPS[self.settings.door], []
+        with contextlib.suppress(NotThere):
+            where = {"logGroupName": group, "logStreamNamePrefix": prefix}
+            events = [one["message"] for one in self.pages("logs", "filter_log_events", "events", **where)]
+        if not events:
+            raise NotThere(f"{group} has no log {prefix}: no machine has started, or its role may not write logs")
+        return "\n".join(events)
+
+    def delete_logs(self, prefix: str) -> None:
+        """Delete the streams in CloudWatch that begin with ``prefix``, if that is allowed."""
+        group = {"logGroupName": LOG_GROUPS[self.settings.door]}
+        with contextlib.suppress(NotThere, Denied):
+            where = {**group, "logStreamNamePrefix": prefix}
+            for one in list(self.pages("logs", "describe_log_streams", "logStreams", **where)):
+                self.call("logs", "delete_log_stream", **group, logStreamName=one["logStreamName"])
 
 
-def shorten(value: object) -> object:
-    """Return ``value`` as a dry run shows it."""
-    if isinstance(value, bytes):
-        return f"<{len(value):,} bytes>"
-    if isinstance(value, list) and value and "Content" in value[0]:
-        return f"<script, {len(value[0]['Content']):,} characters of base64>"
-    return value
+def configured_bucket() -> str:
+    """Return the default bucket in the SageMaker SDK's own configuration files; "" without SDK, files or bucket."""
+    try:
+        from platformdirs import site_config_dir, user_config_dir
 
+        places = {"ADMIN": site_config_dir("sagemaker"), "USER": user_config_dir("sagemaker")}
+        named = [os.environ.get(f"SAGEMAKER_{kind}_CONFIG_OVERRIDE") for kind in places]
+        if not any(named) and not any(Path(place, "config.yaml").is_file() for place in places.values()):
+            return ""  # without the seconds that the SDK's import takes
+        from sagemaker.core.config.config import load_sagemaker_config
 
-def default_bucket(region: str, account: str) -> str:
-    """Return what SageMaker's SDK calls its own bucket."""
-    return f"sagemaker-{region}-{account}"
+        found = load_sagemaker_config()
+    except ModuleNotFoundError:
+        return ""
+    except Exception as error:  # of YAML, its schema, or a file that is missing: of many kinds
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CloudError(f"the SageMaker SDK's configuration cannot be read ({reason}): give --bucket") from error
+    for part in ("SageMaker", "PythonSDK", "Modules", "Session", "DefaultS3Bucket"):
+        found = found.get(part) or {}
+    return found or ""

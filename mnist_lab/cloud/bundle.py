@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mnist_lab.cloud.errors import CloudError
-from mnist_lab.data import DataNotFound, explain_missing, find_files, read_verified
+from mnist_lab.data import MNIST_SHA256, read_files
 from mnist_lab.runtime import ROOT
 
 STEP = 3
-LARGEST = 20_000_000  # bytes; a bundle has about 200 kB
 
 
 @dataclass(frozen=True)
@@ -24,20 +23,15 @@ class Archive:
     content: bytes
     sha256: str
 
-    @property
-    def id(self) -> str:
-        """Return the short form that names bundles and runs."""
-        return self.sha256[:12]
 
-
-def make_bundle(root: Path = ROOT, largest: int = LARGEST) -> Archive:
+def make_bundle(root: Path = ROOT) -> Archive:
     """Pack the package, the notebook of step 3 without outputs, and the CPU records that it compares itself with.
 
     Times and owners of files do not count, nor do README, outputs and GPU records: publishing a result does not ask
-    for a new run. Raises CloudError if ``root`` is not a checkout, or has grown beyond ``largest`` bytes.
+    for a new run. Raises CloudError if ``root`` is not a checkout.
     """
     notebooks = sorted((root / "notebooks").glob(f"{STEP:02d}_*.ipynb"))
-    package = [path for path in (root / "mnist_lab").rglob("*") if path.suffix in {".py", ".sh", ".txt"}]
+    package = [path for path in (root / "mnist_lab").rglob("*") if path.suffix in {".py", ".cpp", ".sh", ".txt"}]
     if len(notebooks) != 1 or not package:
         raise CloudError(f"{root} is not a checkout of mnist_lab with one notebook of step {STEP}: nothing to upload")
     records = [path for path in root.glob("notebooks/records/steps/*.jsonl") if not path.stem.endswith("-cuda")]
@@ -46,10 +40,7 @@ def make_bundle(root: Path = ROOT, largest: int = LARGEST) -> Archive:
         if path.is_file() and "__pycache__" not in path.parts:
             files[path.relative_to(root).as_posix()] = path.read_bytes()
     files[notebooks[0].relative_to(root).as_posix()] = without_outputs(notebooks[0])
-    archive = pack(files)
-    if len(archive.content) > largest:
-        raise CloudError(f"the bundle of {root} has {len(archive.content):,} bytes, more than the {largest:,} allowed")
-    return archive
+    return pack(files)
 
 
 def without_outputs(path: Path) -> bytes:
@@ -67,11 +58,8 @@ def without_outputs(path: Path) -> bytes:
 
 def pack_mnist(folder: Path) -> Archive:
     """Verify and pack the four files of MNIST in ``folder``. Raises DataNotFound and DataCorrupt."""
-    files = find_files(folder)
-    missing = [name for name, paths in files.items() if not paths]
-    if missing:
-        raise DataNotFound(explain_missing(folder, missing))
-    return pack({f"MNIST/raw/{name}": bytes(read_verified(name, paths)) for name, paths in files.items()})
+    contents = read_files("MNIST", MNIST_SHA256, folder)
+    return pack({f"MNIST/raw/{name}": bytes(content) for name, content in contents.items()})
 
 
 def pack(files: Mapping[str, bytes]) -> Archive:

@@ -1,61 +1,92 @@
-"""``mnist-lab sagemaker``: run step 3 on a SageMaker GPU, and stop paying for it."""
+"""``mnist-lab cloud``: train on a GPU of AWS, and stop paying for it. ``mnist-lab sagemaker`` is its notebook door."""
 
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 
-from mnist_lab.options import UsageError, add_json, add_parameter, add_publish
+from mnist_lab.options import UsageError, add_json, add_parameter, add_publish, positive
 
-# Verb -> the function of verbs.py that carries it out, and what it does.
+# Verb -> what it does; its function in verbs.py has the same name.
 VERBS = {
-    "doctor": ("doctor", "check everything that a run needs, and change nothing"),
-    "policy": ("print_policy", "print an IAM policy with the least permissions that work"),
-    "render": ("print_script", "print the script that the instance runs at its start"),
-    "up": ("up", "put bucket, bundle, script and instance into place (a new instance starts at once)"),
-    "run": ("run", "do all of it: up, start, wait, fetch, summary; the exit code is the run's"),
-    "status": ("status", "print the states of instance and run, and the cost so far"),
-    "logs": ("logs", "print the run's log"),
-    "fetch": ("fetch", "fetch what the run has produced so far"),
-    "open": ("open_notebook", "start the instance for work by hand, and print the address of its Jupyter"),
-    "stop": ("stop", "stop the instance"),
-    "down": ("down", "delete instance, volume, configuration, logs, and everything in S3 below the prefix"),
+    "doctor": "check everything that a run needs, and change nothing",
+    "policy": "print an IAM policy with the least permissions that work",
+    "run": "upload, start, wait, fetch, summary; the exit code is the run's",
+    "status": "print the states of machine and run, and the cost so far",
+    "logs": "print the run's log",
+    "fetch": "fetch what the run has produced so far",
+    "open": "start the notebook instance for work by hand, and print the address of its Jupyter",
+    "stop": "stop the machine of the run",
+    "down": "stop and delete all machines, logs, and everything in S3 below the prefix",
 }
+SETTINGS = {
+    "door": "notebook (an instance with Jupyter), job (a SageMaker training job) or ec2 (default: notebook)",
+    "region": "AWS region (default: the profile's)",
+    "profile": "profile of your AWS configuration",
+    "role": "name or ARN of the role that the machine takes on (default: the caller's, if it is one)",
+    "bucket": "S3 bucket (default: the SageMaker SDK's, as configured)",
+    "prefix": "prefix of all keys (default: the name)",
+    "name": "name of all that is made (default: mnist-lab)",
+    "instance_type": "instance type (default: ml.g4dn.xlarge, or g4dn.xlarge with --door ec2)",
+    "image": "image of the job (an ECR address) or of EC2 (an AMI) (default: AWS's newest of PyTorch)",
+    "volume_gb": "size of the volume of notebook instance or job, GB (default: 10)",
+    "max_minutes": "the run's time limit, minutes (default: 60)",
+    "grace_minutes": "minutes after the limit in which results are saved (default: 10)",
+    "poll_seconds": "seconds between two requests for the run's state (default: 15)",
+    "device": "cuda, or cpu to try everything on a cheap machine (default: cuda)",
+    "data": "folder with MNIST/raw/ to upload, for machines without internet access",
+    "subnet": "subnet, for a machine inside a VPC of yours",
+    "security_group": "security group of that VPC",
+    "price": "USD per hour of the machine, to estimate the cost",
+}
+BILL = "a machine that runs is billed by the second, and a notebook instance's volume until mnist-lab cloud down"
 
 
 def add_commands(verbs) -> None:
-    """Add ``sagemaker`` and its verbs to the command line's subparsers."""
-    from mnist_lab.cloud.settings import BILL, add_options
+    """Add ``cloud`` and ``sagemaker`` with their verbs to the command line's subparsers."""
+    about = "train on a GPU of AWS"
+    for command, doors in ("cloud", "three doors"), ("sagemaker", "short for cloud --door notebook"):
+        top = verbs.add_parser(command, help=f"{about} ({doors})", description=f"{about} ({doors}); {BILL}.")
+        added = top.add_subparsers(required=True, metavar="verb")
+        for name, text in VERBS.items():
+            verb = added.add_parser(name, help=text, description=text)
+            add_verb(verb, name)
+            verb.set_defaults(setting_door="notebook" if command == "sagemaker" else None)
 
-    about = f"Run step 3 on a SageMaker GPU, and stop paying for it: {BILL}."
-    top = verbs.add_parser("sagemaker", help="run step 3 on a SageMaker GPU", description=about)
-    added = top.add_subparsers(required=True, metavar="verb")
-    parsers = {name: added.add_parser(name, help=about, description=about) for name, (_, about) in VERBS.items()}
-    for name, verb in parsers.items():
-        verb.set_defaults(command=carry_out, function=VERBS[name][0], publish=False)
-        add_json(verb)
-        verb.add_argument("--dry-run", action="store_true", help="only print what would be changed")
-        add_options(verb)
-    for name in ("run", "up", "render"):
-        parsers[name].add_argument("--quick", action="store_true", help="try it: 2 epochs of 3,000 images")
-        add_parameter(parsers[name])
-    for name in ("run", "up"):
-        parsers[name].add_argument("--again", action="store_true", help="a new run, also of the same code")
-    for name in ("run", "fetch"):
-        add_publish(parsers[name])
-    parsers["run"].add_argument("--detach", action="store_true", help="start and return; the instance stops itself")
-    parsers["policy"].add_argument("kind", choices=("trust", "execution", "operator"))
-    parsers["logs"].add_argument("--hook", action="store_true", help="the start script's output in CloudWatch instead")
-    parsers["logs"].add_argument("--follow", action="store_true", help="go on until the run is over")
-    parsers["down"].add_argument("--yes", action="store_true", help="do not ask")
-    parsers["down"].add_argument("--keep-s3", action="store_true", help="leave bundles and results in the bucket")
+
+def add_verb(verb: ArgumentParser, name: str) -> None:
+    """Add the options of a verb."""
+    verb.set_defaults(command=carry_out, verb=name, publish=False)
+    add_json(verb)
+    group = verb.add_argument_group("settings", "also read from the environment, as MNIST_LAB_CLOUD_<NAME>")
+    for setting, about in SETTINGS.items():
+        group.add_argument("--" + setting.replace("_", "-"), dest=f"setting_{setting}", metavar="X", help=about)
+    if name in ("status", "logs", "fetch", "stop"):
+        verb.add_argument("--run", metavar="ID", help="a run (default: the last one)")
+    if name in ("run", "fetch"):
+        add_publish(verb)
+    if name == "run":
+        verb.add_argument("--quick", action="store_true", help="try it: 2 epochs of 3,000 images")
+        add_parameter(verb)
+        verb.add_argument("--seeds", type=positive, metavar="N", help="a study: step 3 from N seeds, side by side")
+        verb.add_argument("--again", action="store_true", help="a new run, also of the same code")
+        verb.add_argument("--detach", action="store_true", help="start and return; the machine stops itself")
+        verb.add_argument("--spot", action="store_true", help="with --door job: cheaper, and AWS may interrupt it")
+        verb.add_argument("--local", action="store_true", help="with --door job: the container here, in Docker")
+    if name == "policy":
+        verb.add_argument("kind", choices=("trust", "execution", "operator"))
+    if name == "logs":
+        verb.add_argument("--machine", action="store_true", help="what AWS logged of the machine itself instead")
+        verb.add_argument("--follow", action="store_true", help="go on until the run is over")
+    if name == "down":
+        verb.add_argument("--yes", action="store_true", help="do not ask")
+        verb.add_argument("--keep-s3", action="store_true", help="leave bundles and results in the bucket")
 
 
 def carry_out(options: Namespace) -> int:
     """Carry out a verb and return its exit code."""
     from mnist_lab.cloud import verbs
-    from mnist_lab.cloud.session import Session
 
-    if options.publish and any(getattr(options, name, False) for name in ("dry_run", "detach", "quick")):
-        raise UsageError("--publish needs a full run and its files: leave out --dry-run, --detach and --quick")
+    if options.publish and any(getattr(options, name, False) for name in ("detach", "quick", "seeds")):
+        raise UsageError("--publish needs a full run and its files: leave out --detach, --quick and --seeds")
     try:
-        return getattr(verbs, options.function)(Session(options))
+        return verbs.VERBS[options.verb](verbs.Session(options))
     except ModuleNotFoundError as error:  # boto3 and its like, imported where they are used
         raise UsageError(f"there is no {error.name} here: pip install -r mnist_lab/cloud/requirements.txt") from error

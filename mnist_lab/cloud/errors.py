@@ -6,31 +6,43 @@ from collections.abc import Iterator
 
 from mnist_lab import LabError
 
-QUOTAS = "https://console.aws.amazon.com/servicequotas/home/services/sagemaker/quotas"
-NOT_THERE = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchEntity", "NoSuchTagSet", "ResourceNotFoundException"}
+NOT_THERE = {"404", "NoSuchKey", "NoSuchBucket", "NoSuchEntity", "NoSuchTagSet", "ResourceNotFoundException",
+             "ResourceNotFound", "InvalidGroup.NotFound", "InvalidInstanceID.NotFound"}  # fmt: skip
 DENIED = {"AccessDenied", "AccessDeniedException", "UnauthorizedOperation", "403", "Forbidden"}
 # What AWS's error codes mean, and the names of botocore's exceptions where AWS was not reached.
 MEANINGS = {
-    "NoCredentialsError PartialCredentialsError CredentialRetrievalError":
-        "there are no AWS credentials: run aws configure (or aws sso login), or name a profile with --profile",
+    "NoCredentialsError PartialCredentialsError":
+        "there are no AWS credentials: run aws configure, aws sso login or aws login, or name a profile with --profile",
+    "CredentialRetrievalError":
+        "the AWS credentials could not be obtained ({message}): run the profile's credential_process to see why",
+    "ConfigParseError ConfigNotFound InvalidConfigError InfiniteLoopConfigError UnknownCredentialError "
+    "UnknownTokenProviderError NoAuthTokenError":
+        "the AWS configuration is broken ({message}): mend the file that AWS_CONFIG_FILE names, or ~/.aws/config",
+    "MissingDependencyException":
+        "these credentials, of aws login, need one more package ({message}): pip install 'botocore[crt]'",
     "ExpiredToken ExpiredTokenException RequestExpired TokenRetrievalError UnauthorizedSSOTokenError SSOTokenLoadError "
-    "LoginRefreshRequired":
-        "the AWS login has expired ({message}): aws sso login, or renew the credentials",
+    "SSOError LoginError LoginRefreshRequired LoginTokenLoadError LoginInsufficientPermissions "
+    "LoginAuthorizationCodeError UnauthorizedException":
+        "the AWS login has expired or was never made ({message}): aws sso login or aws login, with the profile's name",
     "InvalidClientTokenId UnrecognizedClientException InvalidAccessKeyId SignatureDoesNotMatch AuthFailure "
     "InvalidSignatureException":
         "AWS does not accept these credentials ({code}): check them with aws sts get-caller-identity",
     "ProfileNotFound": "{message}: aws configure list-profiles shows the profiles that exist",
     "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError ProxyConnectionError SSLError":
         "AWS cannot be reached ({message}): check the network, and that --region is right",
-    "ResourceLimitExceeded":
-        f"the account's quota does not allow this instance ({{message}}): ask for more at {QUOTAS} "
-        '(search "for notebook instance usage"), or try --instance-type ml.g5.xlarge or ml.g6.xlarge',
+    "ResourceLimitExceeded VcpuLimitExceeded MaxSpotInstanceCountExceeded":
+        "the account's quota does not allow this machine ({message}): ask for more in the console of Service Quotas, "
+        "or try --instance-type with another family, such as g5.xlarge or g6.xlarge",
+    "InsufficientInstanceCapacity CapacityError":
+        "AWS has no such machine free at the moment ({message}): try again later, or another --instance-type (such as "
+        "g4dn.2xlarge, g5.xlarge or g6.xlarge) or --region; nothing runs",
     "301 PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException":
         "the bucket is in another region: give that one as --region, or another --bucket",
     "BucketAlreadyExists BucketAlreadyOwnedByYou":
         "the bucket's name is taken by another account: choose another with --bucket",
-    "ThrottlingException Throttling SlowDown TooManyRequestsException":
+    "ThrottlingException Throttling SlowDown TooManyRequestsException RequestLimitExceeded":
         "AWS asks to slow down ({message}): try again in a minute; every command can be repeated",
+    "VPCIdNotSpecified": "this region has no default VPC: give --subnet and --security-group",
 }  # fmt: skip
 
 
@@ -53,11 +65,12 @@ class OutOfRange(CloudError):
 @contextlib.contextmanager
 def explained(action: str) -> Iterator[None]:
     """Turn botocore's errors into a CloudError, which says what they mean for someone who wanted ``action``."""
+    from boto3.exceptions import Boto3Error
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         yield
-    except (BotoCoreError, ClientError) as error:
+    except (BotoCoreError, ClientError, Boto3Error) as error:
         raise explain(error, action) from error
 
 
@@ -71,27 +84,22 @@ def explain(error: Exception, action: str) -> CloudError:
             return CloudError(meaning.format(code=code, message=message))
     if code in NOT_THERE or (answer and re.search(r"RecordNotFound|does not exist|not found", message, re.IGNORECASE)):
         return NotThere(f"{action}: it does not exist ({message})")
-    if "assume" in message and "role" in message:
+    if "assume" in message and "role" in message and code not in DENIED:
         return CloudError(
-            f"SageMaker cannot assume the role ({message}): its trust policy has to be that of "
-            "mnist-lab sagemaker policy trust"
+            f"AWS cannot assume the role for the machine ({message}): its trust policy has to be that of "
+            "mnist-lab cloud policy trust"
         )
     if code in DENIED:
         return Denied(
-            f"{action} is not allowed ({message}): compare your permissions with mnist-lab sagemaker policy operator"
+            f"{action} is not allowed ({message}): compare your permissions with mnist-lab cloud policy operator"
         )
     kind = OutOfRange if code in {"InvalidRange", "416"} else CloudError
     return kind(f"{action} failed: {message} ({code})")
 
 
 def explain_failure(reason: str) -> str:
-    """Return what an instance's FailureReason means, and what to do about it."""
+    """Return what a machine's reason for failing means, and what to do about it."""
+    reason = " ".join(reason.split())
     if re.search(r"capacity", reason, re.IGNORECASE):
-        return (
-            f"AWS has no such instance free at the moment ({reason}): try again later, or --instance-type "
-            "ml.g4dn.2xlarge, ml.g5.xlarge or ml.g6.xlarge, or another --region; nothing runs, and only the volume "
-            "is billed"
-        )
-    if re.search(r"lifecycle", reason, re.IGNORECASE):
-        return f"the start script failed ({reason}): mnist-lab sagemaker logs --hook shows its output"
-    return f"the instance failed ({reason or 'AWS gives no reason'}): mnist-lab sagemaker down, then run again"
+        return MEANINGS["InsufficientInstanceCapacity CapacityError"].format(message=reason)
+    return f"the machine failed ({reason or 'AWS gives no reason'}): mnist-lab cloud logs --machine shows its output"

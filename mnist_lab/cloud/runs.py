@@ -1,19 +1,179 @@
-"""A run as this machine sees it: its state, its log, its files."""
+"""A run: what a machine is told, what it reports, what it leaves in S3."""
 
-import json
+import re
+import secrets
+import shlex
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 
-from mnist_lab.cloud.account import Account
-from mnist_lab.cloud.errors import CloudError, explain_failure
-from mnist_lab.cloud.instance import AT_REST, MOVING, Instance
-from mnist_lab.cloud.script import Job
+from pydantic import BaseModel, ConfigDict, ValidationError
 
+from mnist_lab.cloud.account import Account
+from mnist_lab.cloud.bundle import STEP, Archive
+from mnist_lab.cloud.errors import CloudError, explain_failure
+from mnist_lab.publishing.notebooks import find_steps
+from mnist_lab.recipe import read_parameters
+from mnist_lab.runtime import commit
+
+SCRIPTS = Path(__file__).parent / "scripts"
+INCLUDE = re.compile(r"^#include (\S+)\n", re.MULTILINE)
+COMMENT = re.compile(r"^ *# .*\n", re.MULTILINE)  # whole lines
+STUDY = "runs/0-study"  # where a machine keeps the seeds of a study, below the checkout
 FINAL = ("SUCCEEDED", "FAILED", "TIMED_OUT", "LOST")
-PATIENCE = 20  # requests in a row that may fail, for example while the network here is down
+STRICT = ConfigDict(extra="forbid", frozen=True)
+
+
+class Run(BaseModel):
+    """A run as its machine needs to know it; it is kept in S3 as run.json, before any machine starts."""
+
+    model_config = STRICT
+
+    run_id: str  # its time in UTC, its door and a random end: no two are the same, and they sort by time
+    bucket: str
+    prefix: str
+    region: str
+    device: str
+    bundle_key: str
+    bundle_sha256: str
+    mnist_key: str  # empty: the machine downloads MNIST
+    commit: str
+    max_seconds: int
+    grace_seconds: int
+    poll_seconds: float
+    kept: str  # a folder that is uploaded all along, and fetched again by a machine that takes over; empty: none
+    command: tuple[str, ...]  # of mnist-lab
+
+    @property
+    def folder(self) -> str:
+        """The key below which the run's files are, with a slash at its end."""
+        return f"{self.prefix}/runs/{self.run_id}/"
+
+    @property
+    def seconds(self) -> int:
+        """After which nothing of the run may be left running."""
+        return self.max_seconds + self.grace_seconds
+
+    def is_like(self, other: "Run") -> bool:
+        """Whether both are of the same code with the same parameters, whatever their names and times."""
+        own = {"run_id", "commit", "max_seconds", "grace_seconds", "poll_seconds"}
+        return self.model_dump(exclude=own) == other.model_dump(exclude=own)
+
+
+def defaults() -> dict[str, object]:
+    """Return the parameters of step 3 as its notebook has them."""
+    return next(step for step in find_steps() if step.number == STEP).defaults()
+
+
+def make_run(account: Account, bundle: Archive, parameters: Mapping[str, object], seeds: int | None = None) -> Run:
+    """Describe a new run: of step 3's notebook, or of its recipe from so many ``seeds``.
+
+    Raises ParameterError if the recipe does not accept ``parameters``.
+    """
+    settings = account.settings
+    usual = {"DATA": "MNIST", "DEVICE": settings.device}
+    wanted = {**usual, **parameters, "DEVICE": settings.device}
+    read_parameters({**defaults(), **wanted})
+    command = ["run", "--step", str(STEP)]
+    if seeds:  # what is usual would make the study one of another recipe
+        command = ["study", str(STEP), "--seeds", str(seeds), "--device", settings.device, "--out", STUDY]
+        wanted = {name: value for name, value in wanted.items() if usual.get(name) != value}
+    command += [word for name, value in wanted.items() for word in ("-p", name, str(value))]
+    travels = settings.data and wanted.get("DATA", "MNIST") == "MNIST"
+    return Run(
+        run_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{settings.door}-{secrets.token_hex(3)}",
+        bucket=account.bucket(),
+        prefix=settings.keys,
+        region=account.region,
+        device=settings.device,
+        bundle_key=f"{settings.keys}/src/{bundle.sha256}.tar.gz",
+        bundle_sha256=bundle.sha256,
+        mnist_key=f"{settings.keys}/src/MNIST.tar.gz" if travels else "",
+        commit=commit() or "",
+        max_seconds=ceil(60 * settings.max_minutes),
+        grace_seconds=ceil(60 * settings.grace_minutes),
+        poll_seconds=settings.poll_seconds,
+        kept=STUDY if seeds else "",
+        command=tuple(command),
+    )
+
+
+def render(run: Run, start: str, largest: int, door: str = "", first: str = "", scripts: Path = SCRIPTS) -> str:
+    """Return the script ``start`` with what it includes: the run's settings, the ``door``'s part, its ``first`` line.
+
+    Values are quoted for the shell, so that no value can be read as code. Comments are left out, since every byte
+    counts. Raises CloudError if it is larger than ``largest`` bytes, or Linux would not run it.
+    """
+    files = {path.name: path.read_bytes().decode() for path in scripts.glob("*.sh")}
+    files |= {"settings": "".join(assignment(name, value) for name, value in run), "first": first}
+    files["door.sh"] = files.get(door, "")
+    script = COMMENT.sub("", INCLUDE.sub(lambda match: files[match[1]], COMMENT.sub("", files[start])))
+    if len(script) > largest:
+        raise CloudError(
+            f"the start script has {len(script):,} bytes, and AWS takes {largest:,}: pass fewer parameters"
+        )
+    if not re.fullmatch(r"#!/bin/bash\n[\t\n -~]*", script):
+        raise CloudError(f"{scripts} must hold printable ASCII and Unix line ends only: see git config core.autocrlf")
+    return script
+
+
+def assignment(name: str, value: str | int | float | tuple[str, ...]) -> str:
+    """Return ``name=value`` for the shell."""
+    texts = value if isinstance(value, tuple) else (str(value),)
+    if odd := [text for text in texts if not re.fullmatch(r"[ -~]*", text)]:
+        raise CloudError(f"{name} holds {odd[0]!r}: only printable ASCII characters can be passed to a machine")
+    quoted = " ".join(map(shlex.quote, texts))
+    return f"{name}=({quoted})\n" if isinstance(value, tuple) else f"{name}={quoted}\n"
+
+
+def save(account: Account, run: Run) -> None:
+    """Keep the run in S3, so that every later command finds it."""
+    account.upload(f"{run.folder}run.json", run.model_dump_json(indent=1).encode())
+
+
+def find(account: Account, name: str = "") -> Run | None:
+    """Return the run called ``name``, or the door's last one; None without any. CloudError if it cannot be read."""
+    top = f"{account.settings.keys}/runs/"
+    there = sorted({entry["Key"].removeprefix(top).partition("/")[0] for entry in account.objects(top)})
+    if name and name not in there:
+        raise CloudError(f"there is no run {name} in {top}: there are {', '.join(there) or 'none'}")
+    if not there:
+        return None
+    chosen = name or there[-1]
+    try:
+        return Run.model_validate_json(account.read(f"{top}{chosen}/run.json") or b"")
+    except ValidationError:
+        other = "mnist-lab cloud down, or another --prefix"
+        raise CloudError(f"run {chosen} was not described by this version of mnist-lab: {other}") from None
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What AWS says of the machine of a run."""
+
+    word: str  # AWS's own for its state; "none" if there is no machine
+    active: bool  # whether it starts, runs or is on its way to an end: it may cost money
+    stopping: bool = False  # on its way to an end
+    failure: str = ""  # AWS's reason, if it failed
+
+
+NONE = Machine("none", active=False)
+
+
+class Report(BaseModel):
+    """What a machine tells of its run, in status.json."""
+
+    model_config = STRICT
+
+    state: str
+    exit_code: int  # of the worker
+    reason: str
+    machine: str  # GPU and versions
+    started: int  # seconds since 1970
+    updated: int
 
 
 @dataclass(frozen=True)
@@ -21,12 +181,12 @@ class RunStatus:
     """What is known of a run."""
 
     run_id: str
-    state: str  # NEW, QUEUED, RUNNING, or one of FINAL; LOST: the instance ended before the run said how it ended
+    state: str  # NEW, QUEUED, RUNNING, or one of FINAL; LOST: the machine ended before the run said how it ended
+    machine: str  # AWS's word for its state
     reason: str = ""
     exit_code: int | None = None  # of the worker
-    machine: str = ""  # GPU and versions
-    minutes: float | None = None  # since the start script; the instance bills some minutes more
-    instance: str = "none"
+    gpu: str = ""  # and versions
+    minutes: float | None = None  # since the start script; the machine is billed for some minutes more
 
     @property
     def code(self) -> int:
@@ -34,129 +194,68 @@ class RunStatus:
         return 0 if self.state == "SUCCEEDED" else self.exit_code or 1
 
 
-def read_status(account: Account, instance: Instance, job: Job) -> RunStatus:
-    """Combine what S3 and the instance say. Raises CloudError."""
-    found = instance.describe() or {"NotebookInstanceStatus": "none"}
-    content = account.read(job.bucket, job.folder + "status.json")
+def read_status(account: Account, run: Run, machine: Machine) -> RunStatus:
+    """Combine what S3 and AWS say. Raises CloudError."""
+    content = account.read(run.folder + "status.json")
     try:
-        report = None if content is None else json.loads(content)
-        if report is not None:
-            kinds = {"state": str, "started": int, "updated": int}
-            report |= {name: kind(report[name]) for name, kind in kinds.items()}
-    except (ValueError, KeyError, TypeError) as error:
-        raise CloudError(
-            f"the status of run {job.run_id} is damaged ({error}): mnist-lab sagemaker run --again"
-        ) from error
-    succeeded = report is not None and report["state"] == "SUCCEEDED"
-    marked = succeeded and account.read(job.bucket, job.folder + "_SUCCESS") is not None
-    return classify(job.run_id, report, marked, found, time.time())
+        report = None if content is None else Report.model_validate_json(content)
+    except ValidationError:
+        raise CloudError(f"the status of run {run.run_id} is damaged: mnist-lab cloud run --again") from None
+    succeeded = report is not None and report.state == "SUCCEEDED"
+    marked = succeeded and account.read(run.folder + "_SUCCESS") is not None
+    return classify(run.run_id, report, marked, machine, time.time())
 
 
-def classify(run_id: str, report: dict | None, marked: bool, found: dict, now: float) -> RunStatus:
-    """Judge a run by the ``report`` in its status file, its success marker, and AWS's description of the instance.
+def classify(run_id: str, report: Report | None, marked: bool, machine: Machine, now: float) -> RunStatus:
+    """Judge a run by the ``report`` in its status file, its success marker, and its machine.
 
     The report can be out of date: a worker that was killed leaves RUNNING behind.
     """
-    place = found["NotebookInstanceStatus"]
-    ended = place in (*AT_REST, "Stopping", "Deleting", "none")
+    ended = machine.stopping or not machine.active
+    if report is None and machine.failure:
+        return RunStatus(run_id, "FAILED", machine.word, explain_failure(machine.failure), 1)
     if report is None:
-        if place == "Failed":
-            return RunStatus(run_id, "FAILED", explain_failure(found.get("FailureReason", "")), 1, instance=place)
-        return RunStatus(run_id, "NEW" if ended else "QUEUED", instance=place)
-    state, reason, code = report["state"], str(report.get("reason", "")), report.get("exit_code")
-    if state == "SUCCEEDED" and not marked:
-        state = "RUNNING"
-    if state == "RUNNING":
-        code = None
-        if ended:
-            state, reason = "LOST", "the instance ended before the run did: killed, out of memory, or stopped by hand"
-    until = now if state == "RUNNING" else report["updated"]
-    minutes = max(0.0, until - report["started"]) / 60
-    return RunStatus(run_id, state, reason, code, str(report.get("machine", "")), minutes, place)
+        return RunStatus(run_id, "NEW" if ended else "QUEUED", machine.word)
+    state, reason = report.state, report.reason
+    if state == "RUNNING" or (state == "SUCCEEDED" and not marked):
+        state = "LOST" if ended else "RUNNING"
+        reason = "the machine ended before the run did: killed, out of memory, or stopped by hand" if ended else reason
+    seconds = (now if state == "RUNNING" else report.updated) - report.started
+    code = report.exit_code if state == report.state else None
+    return RunStatus(run_id, state, machine.word, reason, code, report.machine, max(0.0, seconds) / 60)
 
 
 class Log:
     """The run's log in S3. Each reading continues where the last one ended."""
 
-    def __init__(self, account: Account, job: Job):
-        self.account, self.job, self.position = account, job, 0
+    def __init__(self, account: Account, run: Run):
+        self.account, self.run, self.position = account, run, 0
 
     def news(self) -> str:
-        """Return the whole lines that were added; the instance uploads the log every few seconds."""
-        content = self.account.read(self.job.bucket, self.job.folder + "log.txt", self.position) or b""
+        """Return the whole lines that were added; the machine uploads the log every few seconds."""
+        content = self.account.read(self.run.folder + "log.txt", self.position) or b""
         whole = content[: content.rfind(b"\n") + 1]
         self.position += len(whole)
         return whole.decode(errors="replace")
 
 
-def follow(
-    account: Account,
-    instance: Instance,
-    job: Job,
-    say: Callable[[str], None],
-    patience: int = PATIENCE,
-    moving: float = MOVING,
-) -> RunStatus:
-    """Wait until the run is over and the instance is at rest, print the log meanwhile; return the last state.
-
-    Stops the instance if the run takes too long, or if the instance does not stop within ``moving`` seconds after it.
-    A request that fails is repeated, since the run does not depend on this command; CloudError after ``patience``
-    failures in a row.
-    """
-    log, failures, shown = Log(account, job), 0, None
-    deadline = time.monotonic() + job.max_seconds + job.grace_seconds + moving
-    while True:
-        try:
-            status = read_status(account, instance, job)
-            for line in log.news().splitlines():
-                say(f"  | {line}")
-            failures = 0
-        except CloudError as error:
-            failures += 1
-            if failures == patience:
-                raise CloudError(
-                    f"{error}; the run goes on without this command, and its watchdog stops the instance: "
-                    "mnist-lab sagemaker status shows it, and run attaches to it again"
-                ) from error
-            say(f"cannot read the run's state at the moment: {error}")
-            time.sleep(account.settings.poll_seconds)
-            continue
-        if (status.state, status.instance) != shown:
-            shown = (status.state, status.instance)
-            say(f"run {status.state}, instance {status.instance}")
-            if status.state in FINAL:
-                deadline = min(deadline, time.monotonic() + moving)
-        if status.instance in (*AT_REST, "none"):
-            if status.state == "NEW":
-                reason = "the instance ended and the run has not reported anything: mnist-lab sagemaker logs --hook"
-                return RunStatus(job.run_id, "LOST", reason, instance=status.instance)
-            if status.state in FINAL:
-                return status
-        if time.monotonic() > deadline:
-            say("the time is up, and the instance has not stopped: stopping it from here")
-            instance.request_stop()
-            instance.wait((*AT_REST, "none"))
-            deadline += MOVING
-        time.sleep(account.settings.poll_seconds)
-
-
-def fetch(account: Account, job: Job, folder: Path) -> list[Path]:
+def fetch(account: Account, run: Run, folder: Path) -> list[Path]:
     """Download the run's files into ``folder``, laid out as in S3, and return them.
 
     The folder is replaced as a whole, or stays as it was. Raises CloudError if there is nothing to fetch, a file does
     not have the size that S3 lists, or its name leads elsewhere.
     """
-    entries = list(account.objects(job.bucket, job.folder))
+    entries = list(account.objects(run.folder))
     if not entries:
-        raise CloudError(f"run {job.run_id} has left nothing in s3://{job.bucket}/{job.folder} yet")
+        raise CloudError(f"run {run.run_id} has left nothing in s3://{run.bucket}/{run.folder} yet")
     partial = folder.with_name(f".{folder.name}.partial")
-    names = [entry["Key"].removeprefix(job.folder) for entry in entries]
+    names = [entry["Key"].removeprefix(run.folder) for entry in entries]
     try:
         shutil.rmtree(partial, ignore_errors=True)
         for name, entry in zip(names, entries, strict=True):
             if not {"", ".", ".."}.isdisjoint(name.split("/")) or not {"\\", ":"}.isdisjoint(name):
-                raise CloudError(f"run {job.run_id} holds a file that cannot be stored here: {entry['Key']!r}")
-            content = account.read(job.bucket, entry["Key"])
+                raise CloudError(f"run {run.run_id} holds a file that cannot be stored here: {entry['Key']!r}")
+            content = account.read(entry["Key"])
             if content is None or len(content) != entry["Size"]:
                 raise CloudError(f"{entry['Key']} changed while it was fetched: fetch again")
             (partial / name).parent.mkdir(parents=True, exist_ok=True)

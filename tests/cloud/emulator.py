@@ -1,8 +1,8 @@
-"""AWS's edges, for tests: moto's server with the notebook instances that it lacks, and the machines behind them.
+"""AWS's edges, for tests: moto's server with what it lacks, and the machines behind its three doors.
 
-moto 5.2 knows no GPU types for notebook instances, no state between "asked" and "done", none of AWS's refusals, and
-not the calls that update, sign addresses or list quotas. What is added here follows botocore's model and the errors
-that AWS is known to give. A machine is a scratch root in which the instance's own script is carried out by bash.
+moto 5.2 has no machines, no state between "asked" and "done", few of AWS's refusals, and not all of the calls. What is
+added here follows botocore's model and the errors that AWS is known to give. A machine is a scratch root in which the
+lifecycle configuration, the user data or the container's entry point is carried out by bash.
 
 States change by events, never by the clock: what a test finds does not depend on how fast its machine is.
 """
@@ -22,15 +22,28 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import boto3
 import botocore.session
+from moto.core import errors
+from moto.core.exceptions import ServiceException
 from moto.core.responses import ActionResult, EmptyResult
+from moto.ec2.models import instances as ec2
+from moto.ec2.responses.instances import InstanceResponse as EC2Response
+from moto.iam.responses import IamResponse
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from moto.sagemaker import models
 from moto.sagemaker.exceptions import AWSValidationException
 from moto.sagemaker.responses import SageMakerResponse
 from moto.servicequotas.responses import ServiceQuotasResponse
+from moto.ssm.models import SimpleSystemManagerBackend
 
 WHERE = ["--region", "us-east-1", "--bucket", "lab-bucket", "--role", "lab", "--poll-seconds", "0.05"]  # of every verb
+ACCOUNT = "123456789012"
+TRUST = """{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole",
+    "Principal": {"Service": ["sagemaker.amazonaws.com", "ec2.amazonaws.com"]}}]}"""
+OF_THE_SDK = [f"ignore::{kind}" for kind in (
+    "DeprecationWarning", "FutureWarning", "ResourceWarning", "pytest.PytestUnraisableExceptionWarning"
+)]  # fmt: skip
 MODEL = botocore.session.get_session().get_service_model("sagemaker")
 CREATE = MODEL.operation_model("CreateNotebookInstance").input_shape.members
 TYPES = CREATE["InstanceType"].metadata["enum"]
@@ -44,6 +57,12 @@ class ResourceLimitExceeded(AWSValidationException):
     code = "ResourceLimitExceeded"
 
 
+class AccessDenied(ServiceException):
+    """The caller may not do this."""
+
+    code = "AccessDenied"
+
+
 class World:
     """What a test may set, and what it may look at."""
 
@@ -52,9 +71,17 @@ class World:
         self.quota = 1
         self.capacity = True
         self.on_boot: Callable[[str, bytes], int] = lambda name, script: 0  # returns the script's exit code
+        self.on_container: Callable[[object], int | None] = lambda job: None  # its exit code; None: it goes on
         self.on_halt: Callable[[str], None] = lambda name: None
-        self.boots: list[str] = []  # names of instances, in the order of their starts
+        self.boots: list[str] = []  # names of machines, in the order of their starts
         self.refused_stops = 0
+        self.may_stop: Callable[[str], bool] = lambda agent: True  # who asks, by the User-Agent
+
+    def check_stop(self, response) -> None:
+        """Refuse who may not stop machines."""
+        if not self.may_stop(response.headers["User-Agent"]):
+            self.refused_stops += 1
+            raise AccessDenied("User is not authorized to perform this action")
 
 
 WORLD = World()
@@ -143,7 +170,153 @@ class NotebookInstance(models.FakeSagemakerNotebookInstance):
         return {**super().to_dict(), **getattr(self, "extra", {}), **more, "NotebookInstanceStatus": self.status}
 
 
-ACCOUNT = "123456789012"
+class TrainingJob(models.FakeTrainingJob):
+    """moto's job, with a container that takes its time, a stop, and AWS's own end at MaxRuntimeInSeconds."""
+
+    __module__ = models.__name__
+
+    def __init__(self, *arguments, **more):
+        super().__init__(*arguments, **more)
+        self._state, self._reason = "InProgress", ""
+        WORLD.boots.append(self.training_job_name)
+        threading.Thread(target=self.work, daemon=True).start()
+
+    def work(self) -> None:
+        code = WORLD.on_container(self)
+        if code is not None and self._state == "InProgress":
+            self._state = "Failed" if code else "Completed"
+
+    def end(self, state: str = "Stopped") -> None:
+        """Stop it, as AWS also does when its time is over."""
+        self._state = "Stopping"
+        WORLD.on_halt(self.training_job_name)
+        self._state = state
+
+    @property
+    def training_job_status(self) -> str:
+        return self._state
+
+    @training_job_status.setter
+    def training_job_status(self, value: str) -> None:
+        pass  # moto sets it as if nothing took time
+
+    @property
+    def response_object(self) -> dict:
+        more = {"FailureReason": self._reason} if self._state == "Failed" else {}
+        return super().response_object | {"TrainingJobStatus": self._state} | more
+
+
+def find_job(response: SageMakerResponse) -> TrainingJob:
+    name = response._get_param("TrainingJobName")
+    response.sagemaker_backend.describe_training_job(name)  # or AWS's error
+    return response.sagemaker_backend.training_jobs[name]
+
+
+def stop_job(response: SageMakerResponse):
+    WORLD.check_stop(response)
+    threading.Thread(target=find_job(response).end, daemon=True).start()
+    return EmptyResult()
+
+
+def delete_job(response: SageMakerResponse):
+    found = find_job(response)
+    if found.training_job_status in ("InProgress", "Stopping"):
+        raise AWSValidationException("The request was rejected because the training job is in progress")
+    del response.sagemaker_backend.training_jobs[found.training_job_name]
+    return EmptyResult()
+
+
+run_instances, terminate = ec2.InstanceBackend.run_instances, ec2.Instance.terminate
+
+
+def run_and_boot(backend, *arguments, **more):
+    """Start an instance; its user data is carried out as cloud-init does."""
+    if not WORLD.quota:
+        raise type("VcpuLimitExceeded", (ServiceException,), {"code": "VcpuLimitExceeded"})("You have requested more")
+    made = run_instances(backend, *arguments, **more)
+    for one in made.instances:
+        WORLD.boots.append(one.id)
+        threading.Thread(target=WORLD.on_boot, args=(one, user_data_of(one)), daemon=True).start()
+    return made
+
+
+def user_data_of(instance) -> bytes:
+    return instance.user_data.decode().encode()
+
+
+def end_instance(instance, reason: str = "Client.UserInitiatedShutdown"):
+    WORLD.on_halt(instance.id)
+    before = terminate(instance)
+    instance.state_reason = ec2.StateReason(reason, reason)
+    return before
+
+
+def power_off(instance) -> None:
+    """End the instance as its own shut-down does."""
+    if instance.instance_initiated_shutdown_behavior == "terminate":
+        end_instance(instance, "Client.InstanceInitiatedShutdown")
+    else:
+        WORLD.on_halt(instance.id)
+        instance.stop()
+
+
+class Parameter:
+    """A public parameter of AWS."""
+
+    def __init__(self, name: str):
+        self.name, self.value = (
+            f"/aws/service/deeplearning/ami/x86_64/{name}/latest/ami-id",
+            f"ami-{abs(hash(name)):08x}"[:12],
+        )
+
+    def response_object(self, *_) -> dict:
+        return {"Name": self.name, "Value": self.value, "Type": "String"}
+
+
+IMAGES = [
+    Parameter(f"oss-nvidia-driver-gpu-pytorch-{version}")
+    for version in ("2.9-amazon-linux-2023", "2.13-amazon-linux-2023", "2.14-ubuntu-24.04", "2.10-amazon-linux-2023")
+]
+
+
+def list_images(backend, path, *_, next_token=None, **more):
+    """Two pages of public parameters."""
+    return (IMAGES[2:], None) if next_token else (IMAGES[:2], "2")
+
+
+def list_quotas(response: ServiceQuotasResponse) -> str:
+    names = [
+        "ml.g4dn.xlarge for notebook instance usage", "ml.g4dn.xlarge for training job usage",
+        "Running On-Demand G and VT instances",
+    ]  # fmt: skip
+    return json.dumps({"Quotas": [{"QuotaName": name, "Value": 4.0 * WORLD.quota} for name in names]})
+
+
+def simulate(response: IamResponse):
+    raise AccessDenied("not authorized to perform: iam:SimulatePrincipalPolicy")
+
+
+def stop_instance(response: SageMakerResponse):
+    WORLD.check_stop(response)
+    return stop_notebook(response)
+
+
+def terminate_instances(response):
+    WORLD.check_stop(response)
+    return terminate_all(response)
+
+
+stop_notebook, terminate_all = SageMakerResponse.stop_notebook_instance, EC2Response.terminate_instances
+errors.warn = lambda *_, **__: None  # of AWS's general errors, which the models of its services do not list
+models.FakeTrainingJob = TrainingJob
+SageMakerResponse.stop_notebook_instance = stop_instance
+SageMakerResponse.stop_training_job = stop_job
+SageMakerResponse.delete_training_job = delete_job
+IamResponse.simulate_principal_policy = simulate
+ec2.InstanceBackend.run_instances = run_and_boot
+ec2.Instance.terminate = end_instance
+EC2Response.terminate_instances = terminate_instances
+SimpleSystemManagerBackend.get_parameters_by_path = list_images
 create_instance = SageMakerResponse.create_notebook_instance
 create_script = SageMakerResponse.create_notebook_instance_lifecycle_config
 
@@ -210,11 +383,6 @@ def sign_address(response: SageMakerResponse):
     return ActionResult({"AuthorizedUrl": f"https://{found.url}?authToken=secret"})
 
 
-def list_quotas(response: ServiceQuotasResponse) -> str:
-    quota = {"QuotaName": "ml.g4dn.xlarge for notebook instance usage", "Value": float(WORLD.quota)}
-    return json.dumps({"Quotas": [quota]})
-
-
 models.FakeSagemakerNotebookInstance = NotebookInstance
 SageMakerResponse.create_notebook_instance = checked_create_instance
 SageMakerResponse.create_notebook_instance_lifecycle_config = checked_create_script
@@ -252,7 +420,7 @@ class Emulator:
         import urllib.request
 
         request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
-        urllib.request.urlopen(request, timeout=30).close()
+        urllib.request.urlopen(request, timeout=PATIENCE).close()
         WORLD.__init__()
         return WORLD
 
@@ -284,30 +452,41 @@ class Stub:
 sys.meta_path.insert(0, Stub)
 """
 
-# The instance's preinstalled environment: the tests' interpreter. A venv made of it sees what it sees, but for one
-# package: nbformat imports rfc3987_syntax where jupyter has brought it, as on no instance, and that takes two seconds.
+# The image's Python: the tests' interpreter, which is in a venv, as on EC2. What is made of it sees what it sees, but
+# for one package: nbformat imports rfc3987_syntax where jupyter has brought it, as on no instance, which takes seconds.
 PYTHON = """#!/bin/bash
 if [[ "{told}" && "$2" == *"import platform, torch"* ]]; then
     echo "{told}" # what torch would say, without the seconds that it takes
+    exit
+fi
+if [[ "$2" == *purelib* ]]; then
+    echo "{site}"
     exit
 fi
 export PYTHONPATH=$PYTHONPATH:{stub}
 "{python}" "$@" || exit
 if [[ "$1 $2" == "-m venv" ]]; then
     without="import sys; sys.modules['rfc3987_syntax'] = None"
-    printf '%s\\n' "{site}" "$without" {stub_lines} >"$(echo "${{@: -1}}"/lib/python3*/site-packages)/zz-instance.pth"
+    printf '%s\\n' "$without" {stub_lines} >"$(echo "${{@: -1}}"/lib/python3*/site-packages)/zz-instance.pth"
 fi
 """
 
-# S3 can be made to fail: what is uploaded while the file "offline" is there does not arrive. And no call goes on while
-# the file "frozen" is there.
+# The network can be made to fail: what is uploaded while the file "offline" is there does not arrive, no call arrives
+# while "unplugged" is there, and no call goes on while "frozen" is there. With "chatty", aws warns on stderr, as its
+# version 1 does on an old Python.
 AWS = """#!/bin/bash
-if [[ -e "{root}/offline" && "$*" == "s3 cp"*" s3://"* ]]; then
-    echo "upload failed: Connection was closed" >&2
-    exit 1
-fi
 while [[ -e "{root}/frozen" ]]; do sleep 0.1; done
+if [[ -e "{root}/unplugged" || -e "{root}/offline" && "$*" == "s3 cp"*" s3://"* ]]; then
+    echo "Could not connect to the endpoint URL" >&2
+    exit 255
+fi
+[[ ! -e "{root}/chatty" ]] || echo "DeprecationWarning: this version of Python is old" >&2
+[[ -v AWS_PAGER && -z $AWS_PAGER ]] || exec sleep 3600 # version 2 would wait in a pager
 exec "{python}" -S -E "{command}" "{socket}" "$@"
+"""
+SHUTDOWN = """#!/bin/bash
+echo "$*" >>"{root}/shutdown"
+[[ $* != *now* ]] || touch "{root}/off"
 """
 COMMAND = Path(__file__).with_name("aws_command.py")
 
@@ -325,26 +504,29 @@ def wait_for(condition: Callable[[], object], what: str, more: Callable[[], str]
 
 
 class Machine:
-    """What runs behind a notebook instance: a scratch root in which its start script is carried out by bash."""
+    """What runs behind a door: a scratch root in which bash carries out what AWS was given."""
 
     def __init__(
         self, root: Path, emulator: Emulator, name: str = "mnist-lab", stub_cuda: bool = False, told: str = ""
     ):
-        self.root, self.home = root, root / "home" / "ec2-user"
-        self.work, self.control = self.home / "SageMaker" / "mnist-lab", root / "var" / "lib" / "mnist-lab"
-        self.said = ""  # by the last start script
+        self.root, self.home, self.control = root, root / "home" / "ec2-user", root / "var" / "lib" / "mnist-lab"
+        self.said = ""  # by the last start script or container
+        self.instance, self.off = None, root / "off"  # of EC2
         (self.home / "SageMaker").mkdir(parents=True)
+        (root / "tmp").mkdir()
         self.write("opt/ml/metadata/resource-metadata.json", json.dumps({"ResourceArn": "arn", "ResourceName": name}))
         self.write("stub/sitecustomize.py", NO_GPU if stub_cuda else "")
         self.stub_cuda, self.told = stub_cuda, told
         self.install_python(sysconfig.get_path("purelib"))
         wait_for(lambda: Path(emulator.socket).exists(), "the aws command")
         aws = AWS.format(root=root, python=sys.executable, command=COMMAND, socket=emulator.socket)
-        self.write("bin/aws", aws, 0o755)
+        for command, text in ("aws", aws), ("shutdown", SHUTDOWN.format(root=root)), ("pip3", "#!/bin/bash\n"):
+            self.write(f"bin/{command}", text, 0o755)
         self.environment = {
             **emulator.variables,
             "PATH": f"{root}/bin:/usr/bin:/bin",
             "HOME": "/root",
+            "TMPDIR": str(root / "tmp"),
             "MNIST_LAB_ROOT": str(root),
             "MNIST_LAB_USER": os.environ.get("USER") or subprocess.check_output(["id", "-un"], text=True).strip(),
             "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
@@ -365,12 +547,32 @@ class Machine:
         text = PYTHON.format(
             told=self.told, python=sys.executable, site=site, stub=f"{self.root}/stub", stub_lines=lines
         )
-        self.write("home/ec2-user/anaconda3/envs/pytorch/bin/python", text, 0o755)
+        for path in "home/ec2-user/anaconda3/envs/pytorch/bin/python", "opt/pytorch/bin/python", "bin/python3":
+            self.write(path, text, 0o755)
 
-    def boot(self, name: str, script: bytes) -> int:
-        """Do as SageMaker does: write the script, execute it by its first line in /, wait until its output closes."""
+    def pythons(self) -> list[Path]:
+        return [*self.root.glob("home/*/anaconda3/envs/*/bin/python"), *self.root.glob("opt/pytorch/bin/python")]
+
+    @property
+    def places(self) -> list[Path]:
+        """Where workers work, by door."""
+        return [self.home / "SageMaker" / "mnist-lab", self.home / "mnist-lab", self.root / "opt" / "ml" / "mnist-lab"]
+
+    @property
+    def work(self) -> Path:
+        """Where the worker of a notebook instance works."""
+        return self.places[0]
+
+    def serve(self, world: World) -> None:
+        """Be the machine behind whatever is started next."""
+        world.on_boot, world.on_container, world.on_halt = self.boot, self.contain, self.halt
+
+    def boot(self, instance: object, script: bytes) -> int:
+        """Do as AWS does: write the script, execute it by its first line in /, wait until its output closes.
+
+        ``instance`` is the name of a notebook instance, or one of EC2, which ends when it is shut down.
+        """
         path = self.root / "tmp" / f"OnStart_{time.time_ns()}"
-        path.parent.mkdir(exist_ok=True)
         path.write_bytes(script)
         path.chmod(0o755)
         try:
@@ -384,6 +586,46 @@ class Machine:
         except subprocess.TimeoutExpired:
             return 124
         self.said = done.stdout
+        if not isinstance(instance, str):
+            self.instance, boots = instance, WORLD.boots
+            while instance.state == "running" and WORLD.boots is boots:
+                if self.off.exists():
+                    power_off(instance)
+                time.sleep(0.02)
+        return done.returncode
+
+    def contain(self, job: TrainingJob) -> int:
+        """Do as a training job does: fetch the channels, carry out the entry point, and say why it failed.
+
+        The SDK's scripts know only /opt/ml; here it is below the machine's root.
+        """
+        s3, ml = boto3.client("s3", region_name="us-east-1"), f"{self.root}/opt/ml"
+        for channel in job.input_data_config:
+            _, _, bucket, prefix = channel["DataSource"]["S3DataSource"]["S3Uri"].split("/", 3)
+            for page in s3.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for entry in page["Contents"]:
+                    content = s3.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()
+                    name = f"opt/ml/input/data/{channel['ChannelName']}{entry['Key'].removeprefix(prefix)}"
+                    if channel["ChannelName"] == "sm_drivers" and not name.endswith(".pyc"):
+                        content = content.replace(b"/opt/ml", ml.encode())
+                    if not name.endswith(".pyc"):
+                        self.write(name, content.decode())
+        channels = {channel["ChannelName"]: {} for channel in job.input_data_config}
+        machine = {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0",
+                   "current_instance_type": "ml.g4dn.xlarge"}  # fmt: skip
+        for name, values in (
+            ("hyperparameters", job.hyper_parameters),
+            ("resourceconfig", machine),
+            ("inputdataconfig", channels),
+        ):
+            self.write(f"opt/ml/input/config/{name}.json", json.dumps(values))
+        failure = self.write("opt/ml/output/failure", "")
+        entry = job.algorithm_specification["ContainerEntrypoint"] + job.algorithm_specification["ContainerArguments"]
+        done = subprocess.run(
+            [word.replace("/opt/ml", ml) for word in entry], cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            env={**self.environment, "TRAINING_JOB_NAME": job.training_job_name}, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        self.said, job._reason = done.stdout, failure.read_text()
         return done.returncode
 
     def halt(self, name: str = "") -> None:
@@ -412,32 +654,41 @@ class Machine:
                 found[pid] = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
         return found
 
-    def scripts(self) -> set[str]:
-        """Return which of "worker.sh" and "watchdog.sh" run."""
-        names = {Path(word).name for words in self.commands().values() for word in words}
-        return names & {"worker.sh", "watchdog.sh"}
+    def tasks(self) -> set[str]:
+        """Return which of our scripts run: "worker", its "guard", and the "cap"."""
+        words = [line[-2:] for line in self.commands().values() if line[:1] == ["bash"]]
+        names = {"guard" if line[-1] == "worker" else line[-1] for line in words if line[0].endswith("guard.sh")}
+        return names | {"worker" for line in words if line[-1].endswith("/worker.sh")}
 
-    def worker(self) -> int:
-        """Return the worker's process id: its shell leads a session, and what it starts is in it."""
-        (found,) = (
-            pid
-            for pid, words in self.commands().items()
-            if words[-1:] == [f"{self.control}/worker.sh"] and os.getsid(pid) == pid
-        )
-        return found
+    def worker(self) -> int | None:
+        """Return the worker's process id: of its shells the one that does not come from another one."""
+        shells = [pid for pid, words in self.commands().items() if words[-1:] and words[-1].endswith("/worker.sh")]
+        return next((pid for pid in shells if parent_of(pid) not in shells), None)
+
+    def guard(self) -> int | None:
+        """Return the process id of the guard that waits for the worker."""
+        found = [pid for pid, words in self.commands().items() if words[-2:] == [f"{self.control}/guard.sh", "worker"]]
+        return found[0] if found else None
 
     def cap(self) -> tuple[int, float] | None:
-        """Return the process that the watchdog waits for, and how many seconds that lasts; None if there is none.
+        """Return the process that the cap waits for, and how many seconds that lasts; None if there is none.
 
-        Its end is the end of the watchdog's patience: a test ends it in place of the clock.
+        Its end is the end of the cap's patience: a test ends it in place of the clock.
         """
         for pid, words in self.commands().items():
             with contextlib.suppress(OSError):
-                parent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1]
-                command = Path(f"/proc/{parent}/cmdline").read_text()
-                if words[0] == "sleep" and f"{self.control}/watchdog.sh" in command:
+                command = Path(f"/proc/{parent_of(pid)}/cmdline").read_text().split("\0")[:-1]
+                if words[0] == "sleep" and command[-1] == "cap":
                     return pid, float(words[1])
         return None
 
     def log(self) -> str:
-        return "".join(path.read_text() for path in sorted(self.work.glob("logs/*.txt")))
+        logs = [path for place in self.places for path in sorted(place.glob("logs/*.txt"))]
+        return "".join(path.read_text() for path in logs) + self.said
+
+
+def parent_of(pid: int) -> int:
+    """Return a process's parent; 0 if it is gone."""
+    with contextlib.suppress(OSError):
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return 0

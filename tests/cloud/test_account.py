@@ -1,14 +1,12 @@
-import re
+import json
 import sys
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
-from moto import mock_aws
+from emulator import TRUST
 
-from mnist_lab.cloud.account import Account
-from mnist_lab.cloud.errors import CloudError, NotThere
-from mnist_lab.cloud.settings import CloudSettings
+from mnist_lab.cloud.errors import CloudError, Denied
 
 ROLE = "arn:aws:iam::123456789012:role/lab"
 
@@ -20,142 +18,189 @@ def refuse_with(code: str, message: str = "no"):
     return refuse
 
 
-def test_a_role_is_found_by_name_or_arn(connect):
-    assert connect().role() == connect(role=ROLE).role() == ROLE
+class TestRole:
+    def make(self, name: str, path: str = "/", trust: str = TRUST) -> str:
+        iam = boto3.client("iam", region_name="us-east-1")
+        return iam.create_role(RoleName=name, Path=path, AssumeRolePolicyDocument=trust)["Role"]["Arn"]
+
+    def test_it_is_found_by_name_or_arn(self, connect):
+        assert connect().role() == connect(role=ROLE).role() == ROLE
+
+    def test_it_may_have_a_path(self, connect):
+        arn = self.make("inside", path="/service-role/")
+        assert arn.endswith(":role/service-role/inside")
+        for wanted in ("inside", "service-role/inside", arn):
+            assert connect(role=wanted).role() == arn
+        with pytest.raises(CloudError, match=f"but {arn}: name that one"):
+            connect(role=arn.replace("service-role", "other")).role()
+
+    def test_one_of_another_account_is_refused(self, connect):
+        with pytest.raises(CloudError, match="of another account than yours, 123456789012"):
+            connect(role="arn:aws:iam::999999999999:role/lab").role()
+
+    def test_one_that_may_not_be_read_has_to_be_named_in_full(self, connect, monkeypatch):
+        for wanted in (ROLE, "lab"):
+            account = connect(role=wanted)
+            monkeypatch.setattr(account.client("iam"), "get_role", refuse_with("AccessDenied"))
+            if wanted == ROLE:
+                assert account.role() == ROLE
+            else:
+                with pytest.raises(CloudError, match="give its whole ARN"):
+                    account.role()
+
+    def test_an_unknown_one_or_one_that_trusts_nobody_is_a_sentence(self, connect):
+        with pytest.raises(CloudError, match=r"there is no role labb in this account: .*policy execution"):
+            connect(role="labb").role()
+        self.make("closed", trust='{"Version": "2012-10-17", "Statement": []}')
+        for door in ("notebook", "ec2"):
+            with pytest.raises(CloudError, match=f"--door {door} may not assume .*policy trust"):
+                connect(role="closed", door=door).role()
+
+    def test_who_is_signed_in_as_a_role_needs_to_name_none(self, connect, monkeypatch):
+        with pytest.raises(CloudError, match="is no role that a machine could take on"):
+            connect(role="").role()
+        taken = boto3.client("sts", region_name="us-east-1").assume_role(RoleArn=ROLE, RoleSessionName="test")
+        for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN"):
+            monkeypatch.setenv(f"AWS_{name}", taken["Credentials"]["".join(map(str.title, name.split("_")))])
+        assert connect(role="").role() == ROLE
 
 
-def test_a_role_that_the_caller_may_not_read_is_taken_as_it_was_named(connect, monkeypatch):
-    account = connect()
-    monkeypatch.setattr(account.client("iam"), "get_role", refuse_with("AccessDenied"))
-    assert account.role() == ROLE
+class TestProfiles:
+    """Each way in which a profile can be unusable is one sentence with its cause."""
+
+    @pytest.mark.parametrize(
+        ("config", "cause"),
+        [
+            ("[profile other]\n", r"The config profile \(mine\) could not be found: .*list-profiles"),
+            ("[profile mine]\n", "the profile mine holds no AWS credentials"),
+            ("[profile mine\n", "the AWS configuration is broken"),
+            ("[profile mine]\ncredential_process = false\n", "could not be obtained .*credential_process"),
+            ("[profile mine]\ncredential_process = echo hello\n", "cannot be read .*credential_process"),
+            ("[profile mine]\ncredential_process = /nowhere/tool\n", "cannot be read .*/nowhere/tool"),
+            ("[profile mine]\naws_access_key_id = x\n", "there are no AWS credentials"),
+            ("[profile mine]\nrole_arn = arn:aws:iam::123456789012:role/lab\nsource_profile = mine\n", "broken|no AWS"),
+            (
+                "[profile mine]\nsso_session = s\nsso_account_id = 123456789012\nsso_role_name = r\n"
+                "[sso-session s]\nsso_region = us-east-1\nsso_start_url = https://x.awsapps.com/start\n",
+                "expired or was never made .*aws sso login",
+            ),
+            ("[profile mine]\nlogin_session = arn:aws:iam::123456789012:user/me\n", "botocore.crt|aws login"),
+        ],
+    )
+    def test_they_are_told(self, aws, connect, tmp_path, monkeypatch, config, cause):
+        (tmp_path / "config").write_text(config)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+        monkeypatch.setenv("HOME", str(tmp_path))
+        with pytest.raises(CloudError, match=cause) as caught:
+            assert connect(profile="mine").caller
+        assert "\n" not in str(caught.value)
+
+    def test_no_region_no_credentials_and_no_network_are_told(self, connect, monkeypatch):
+        with pytest.raises(CloudError, match="no AWS region is set"):
+            connect(region="")
+        with monkeypatch.context() as patch:
+            patch.delenv("AWS_ACCESS_KEY_ID")
+            patch.delenv("AWS_SECRET_ACCESS_KEY")
+            with pytest.raises(CloudError, match="there are no AWS credentials: aws configure"):
+                connect()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+        with pytest.raises(CloudError, match="cannot be reached"):
+            assert connect().caller
 
 
-def test_an_unknown_role_or_one_that_does_not_trust_sagemaker_is_a_sentence(connect):
-    with pytest.raises(CloudError, match=r"there is no role labb in this account: .*policy execution"):
-        connect(role="labb").role()
-    document = '{"Version": "2012-10-17", "Statement": []}'
-    boto3.client("iam", region_name="us-east-1").create_role(RoleName="closed", AssumeRolePolicyDocument=document)
-    with pytest.raises(CloudError, match="policy trust"):
-        connect(role="closed").role()
-
-
-def test_a_wrong_configuration_is_a_sentence(connect, monkeypatch):
-    with pytest.raises(CloudError, match="no AWS region is set"):
-        connect(region="")
-    with pytest.raises(CloudError, match="list-profiles"):
-        connect(profile="nobody")
-    with monkeypatch.context() as patch:
-        patch.delenv("AWS_ACCESS_KEY_ID")
-        with pytest.raises(CloudError, match="no AWS credentials: run aws configure"):
-            connect().number()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    with pytest.raises(CloudError, match="cannot be reached"):
-        connect().number()
-
-
-@pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
-def test_a_bucket_is_made_closed_and_marked_and_removed_when_empty(connect, region):
-    account = connect(region=region)
-    assert account.make_bucket() == account.make_bucket() == "lab-bucket"
-    s3 = account.client("s3")
-    block = s3.get_public_access_block(Bucket="lab-bucket")["PublicAccessBlockConfiguration"]
-    assert all(block.values()) and len(block) == 4
-    place = s3.get_bucket_location(Bucket="lab-bucket")["LocationConstraint"]
-    assert place == (None if region == "us-east-1" else region)
-    account.upload("lab-bucket", "key", b"1")
-    assert not account.remove_bucket("lab-bucket")
-    account.call("s3", "delete_object", Bucket="lab-bucket", Key="key")
-    assert account.remove_bucket("lab-bucket") and not account.remove_bucket("lab-bucket")
-
-
-def test_without_a_name_the_bucket_is_sagemakers_own(connect):
-    assert connect(bucket="").make_bucket() == "sagemaker-us-east-1-123456789012"
-    assert connect().has_bucket("sagemaker-us-east-1-123456789012")
-
-
-def test_a_bucket_that_was_there_before_is_never_removed(connect):
-    boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="lab-bucket")
-    account = connect()
-    assert account.make_bucket() == "lab-bucket"
-    assert not account.remove_bucket("lab-bucket")
-
-
-def test_a_bucket_of_another_account_is_a_sentence(connect, monkeypatch):
-    account = connect()
-
-    def refuse(**arguments):
-        assert arguments["ExpectedBucketOwner"] == "123456789012"  # moto does not compare it; AWS answers 403
-        refuse_with("403")()
-
-    monkeypatch.setattr(account.client("s3"), "head_bucket", refuse)
-    with pytest.raises(CloudError, match=r"another account.*--bucket"):
+class TestBucket:
+    @pytest.mark.parametrize("region", ["us-east-1", "eu-west-1"])
+    def test_it_is_made_closed_and_marked_and_removed_when_empty(self, connect, region):
+        account = connect(region=region)
         account.make_bucket()
+        account.make_bucket()
+        s3 = account.client("s3")
+        block = s3.get_public_access_block(Bucket="lab-bucket")["PublicAccessBlockConfiguration"]
+        assert all(block.values()) and len(block) == 4
+        place = s3.get_bucket_location(Bucket="lab-bucket")["LocationConstraint"]
+        assert place == (None if region == "us-east-1" else region)
+        account.upload("ours/key", b"1")
+        account.upload("other", b"1")
+        assert account.empty("ours/") == 1 and account.has_bucket()
+        assert account.empty("") == 1 and not account.has_bucket()
+        assert account.empty("") == 0
+
+    def test_old_versions_go_too(self, connect):
+        account = connect()
+        account.make_bucket()
+        s3 = account.client("s3")
+        s3.put_bucket_versioning(Bucket="lab-bucket", VersioningConfiguration={"Status": "Enabled"})
+        for content in (b"1", b"2"):
+            account.upload("a/key", content)
+        s3.delete_object(Bucket="lab-bucket", Key="a/key")
+        assert account.empty("a/") == 3 and not account.has_bucket()
+
+    def test_where_versions_may_not_be_listed_objects_go(self, connect, monkeypatch):
+        account = connect()
+        account.make_bucket()
+        account.upload("a/key", b"1")
+        monkeypatch.setattr(account.client("s3"), "list_object_versions", refuse_with("AccessDenied"))
+        assert account.empty("a/") == 1 and list(account.objects("a/")) == []
+
+    def test_one_that_was_there_before_is_never_removed(self, connect):
+        boto3.client("s3", region_name="us-east-1").create_bucket(Bucket="lab-bucket")
+        account = connect()
+        account.make_bucket()
+        account.empty("")
+        assert account.has_bucket()
+
+    def test_one_of_another_account_is_a_sentence(self, connect, monkeypatch):
+        account = connect()
+
+        def refuse(**arguments):
+            assert arguments["ExpectedBucketOwner"] == "123456789012"  # moto does not compare it; AWS answers 403
+            refuse_with("403")()
+
+        monkeypatch.setattr(account.client("s3"), "head_bucket", refuse)
+        with pytest.raises(CloudError, match=r"another account.*--bucket"):
+            account.make_bucket()
+
+    @pytest.mark.filterwarnings("ignore")  # of the SDK's own imports
+    def test_without_a_name_it_is_the_sdks(self, connect, tmp_path, monkeypatch):
+        assert connect(bucket="").bucket() == "sagemaker-us-east-1-123456789012"
+        file = tmp_path / "config.yaml"
+        monkeypatch.setenv("SAGEMAKER_USER_CONFIG_OVERRIDE", str(file))
+        modules = {"Session": {"DefaultS3Bucket": "from-the-sdk"}}
+        file.write_text(json.dumps({"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}))
+        assert connect(bucket="").bucket() == "from-the-sdk" and connect().bucket() == "lab-bucket"
+        file.write_text("SchemaVersion: [")
+        with pytest.raises(CloudError, match=r"configuration cannot be read .*--bucket"):
+            connect(bucket="").bucket()
+        monkeypatch.setitem(sys.modules, "sagemaker.core.config.config", None)
+        assert connect(bucket="").bucket() == "sagemaker-us-east-1-123456789012"
 
 
-def test_uploads_are_made_once_and_read_from_any_byte(connect, monkeypatch):
+def test_objects_are_read_from_any_byte_and_listed_beyond_a_page(connect, monkeypatch):
     account = connect()
+    assert list(account.objects("a/")) == []  # nor is there a bucket
     account.make_bucket()
-    assert account.upload("lab-bucket", "key", b"12345")
-    assert not account.upload("lab-bucket", "key", b"12345")
-    account.call("s3", "put_object", Bucket="lab-bucket", Key="key", Body=b"54321")  # by somebody else
-    assert account.upload("lab-bucket", "key", b"12345")
-    assert account.upload("lab-bucket", "key", b"123456")
-    assert account.read("lab-bucket", "key") == b"123456"
-    assert account.read("lab-bucket", "key", 4) == b"56"
-    assert account.read("lab-bucket", "key", 6) == b""
-    assert account.read("lab-bucket", "other") is None
-    monkeypatch.setattr(account.client("s3"), "get_object", refuse_with("InternalError", "failed at 04:16, error 416"))
-    with pytest.raises(CloudError, match="InternalError"):
-        account.read("lab-bucket", "key", 6)
-
-
-def test_objects_are_listed_beyond_a_page(connect):
-    account = connect()
-    account.make_bucket()
+    account.upload("key", b"123456")
+    assert account.read("key") == b"123456" and account.read("key", 4) == b"56"
+    assert account.read("key", 6) == b"" and account.read("other") is None
     names = [f"a/{number}" for number in range(5)]
     for name in names:
-        account.upload("lab-bucket", name, b"1")
+        account.upload(name, b"1")
     where = {"Bucket": "lab-bucket", "Prefix": "a/", "PaginationConfig": {"PageSize": 2}}
     assert [entry["Key"] for entry in account.pages("s3", "list_objects_v2", "Contents", **where)] == names
-    assert [entry["Key"] for entry in account.objects("lab-bucket", "a/")] == names
-    assert list(account.objects("no-such-bucket", "a/")) == []
-
-
-def test_a_dry_run_reads_and_prints_and_changes_nothing(connect, capsys):
-    account = connect(dry_run=True)
-    account.make_bucket()
-    said = capsys.readouterr().err
-    assert "calls s3.head_bucket" in said and "would call s3.create_bucket" in said
-    with pytest.raises(NotThere):
-        account.call("s3", "list_objects_v2", Bucket="lab-bucket")
-    account.call("s3", "put_object", Bucket="lab-bucket", Key="k", Body=b"12345")
-    assert "<5 bytes>" in capsys.readouterr().err
-
-
-def test_boto3s_errors_never_come_through(connect):
-    with pytest.raises(CloudError) as caught:
-        connect().call("s3", "get_object", Bucket="lab-bucket", Key="k")
+    assert [entry["Key"] for entry in account.objects("a/")] == names
+    monkeypatch.setattr(account.client("s3"), "get_object", refuse_with("InternalError", "failed at 04:16, error 416"))
+    with pytest.raises(CloudError, match="InternalError") as caught:
+        account.read("key", 6)
     assert isinstance(caught.value.__cause__, ClientError)
 
 
-@pytest.mark.filterwarnings("ignore")  # of the SDK's own imports
-def test_who_is_signed_in_as_a_role_needs_to_name_none(monkeypatch):
-    """Through SageMaker's SDK, inside moto: the SDK asks a fixed address for the account, so no server can stand in."""
-    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
-    monkeypatch.setenv("AWS_CONFIG_FILE", "/dev/null")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
-    nobody = CloudSettings(region="us-east-1")
-    with mock_aws():
-        with pytest.raises(CloudError, match=r"not signed in as a role.*--role"):
-            Account(nobody).role()
-        iam = boto3.client("iam", region_name="us-east-1")
-        arn = iam.create_role(RoleName="lab", AssumeRolePolicyDocument="{}")["Role"]["Arn"]
-        taken = boto3.client("sts", region_name="us-east-1").assume_role(RoleArn=arn, RoleSessionName="test")
-        for name in ("AccessKeyId", "SecretAccessKey", "SessionToken"):
-            words = re.findall("[A-Z][a-z]+", name)
-            monkeypatch.setenv("_".join(["AWS", *words]).upper(), taken["Credentials"][name])
-        assert Account(nobody).role() == arn
-    monkeypatch.setitem(sys.modules, "sagemaker.core.helper.session_helper", None)
-    with pytest.raises(CloudError, match=r"pip install 'sagemaker>=3.18,<4'.*--role"):
-        Account(nobody).role()
+def test_what_may_not_be_read_is_told_apart_from_what_is_not_there(connect, monkeypatch):
+    account = connect()
+    account.make_bucket()
+    account.upload("there", b"1")
+    monkeypatch.setattr(account.client("s3"), "get_object", refuse_with("AccessDenied"))
+    assert account.read("other") is None  # S3's answer also for a missing one
+    with pytest.raises(Denied, match="you may not read s3://lab-bucket/there: ask for s3:GetObject"):
+        account.read("there")

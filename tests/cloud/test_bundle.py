@@ -75,8 +75,6 @@ def test_other_code_is_another_bundle_and_other_results_are_not(checkout, make_r
 def test_what_cannot_be_packed_is_named(tmp_path, checkout):
     with pytest.raises(CloudError, match="not a checkout"):
         make_bundle(tmp_path)
-    with pytest.raises(CloudError, match="more than the 100 allowed"):
-        make_bundle(checkout, largest=100)
     (checkout / "notebooks" / "03_three.ipynb").write_text("{")
     with pytest.raises(CloudError, match="not a notebook"):
         make_bundle(checkout)

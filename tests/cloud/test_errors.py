@@ -1,5 +1,15 @@
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError, NoCredentialsError, ProfileNotFound
+from botocore.exceptions import (
+    ClientError,
+    ConfigParseError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    LoginRefreshRequired,
+    MissingDependencyException,
+    NoCredentialsError,
+    ProfileNotFound,
+    UnauthorizedSSOTokenError,
+)
 
 from mnist_lab.cloud.errors import CloudError, Denied, NotThere, OutOfRange, explain, explain_failure
 
@@ -12,6 +22,11 @@ def client_error(code: str, message: str = "text") -> ClientError:
     ("error", "kind", "advice"),
     [
         (NoCredentialsError(), CloudError, "aws configure"),
+        (CredentialRetrievalError(provider="custom-process", error_msg="no"), CloudError, "credential_process"),
+        (ConfigParseError(path="config", error="no"), CloudError, "~/.aws/config"),
+        (MissingDependencyException(msg="no crt"), CloudError, "botocore[crt]"),
+        (UnauthorizedSSOTokenError(), CloudError, "aws sso login"),
+        (LoginRefreshRequired(), CloudError, "aws login"),
         (ProfileNotFound(profile="x"), CloudError, "list-profiles"),
         (EndpointConnectionError(endpoint_url="https://sts.nowhere"), CloudError, "--region is right"),
         (client_error("ExpiredToken"), CloudError, "aws sso login"),
@@ -20,7 +35,9 @@ def client_error(code: str, message: str = "text") -> ClientError:
         (client_error("403", "Forbidden"), Denied, "policy operator"),
         (client_error("404", "Not Found"), NotThere, "does not exist"),
         (client_error("ValidationException", "RecordNotFound"), NotThere, "does not exist"),
-        (client_error("ResourceLimitExceeded", "limit is 0 Instances"), CloudError, "servicequotas"),
+        (client_error("ResourceLimitExceeded", "limit is 0 Instances"), CloudError, "Service Quotas"),
+        (client_error("InsufficientInstanceCapacity"), CloudError, "--instance-type"),
+        (client_error("InvalidGroup.NotFound"), NotThere, "does not exist"),
         (client_error("PermanentRedirect"), CloudError, "--region"),
         (client_error("BucketAlreadyExists"), CloudError, "--bucket"),
         (client_error("ValidationException", "Could not assume role arn:x"), CloudError, "policy trust"),
@@ -39,8 +56,8 @@ def test_each_error_is_one_line_with_what_to_do(error, kind, advice):
     ("reason", "advice"),
     [
         ("InsufficientInstanceCapacity: none", "--instance-type"),
-        ("Notebook Instance Lifecycle Config 'x' took longer than 5 minutes", "logs --hook"),
-        ("", "mnist-lab sagemaker down"),
+        ("Notebook Instance Lifecycle Config 'x' took longer than 5 minutes", "logs --machine"),
+        ("", "AWS gives no reason"),
     ],
 )
 def test_a_failed_instance_says_what_to_do(reason, advice):

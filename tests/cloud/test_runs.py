@@ -1,170 +1,251 @@
 import json
-from dataclasses import replace
 
 import pytest
 
+from mnist_lab.cloud import verbs
 from mnist_lab.cloud.bundle import Archive
-from mnist_lab.cloud.deployment import make_job
 from mnist_lab.cloud.errors import CloudError
-from mnist_lab.cloud.instance import Instance
-from mnist_lab.cloud.runs import Log, RunStatus, classify, fetch, follow, read_status
+from mnist_lab.cloud.notebook import NotebookInstance
+from mnist_lab.cloud.runs import (
+    NONE,
+    Log,
+    Machine,
+    Report,
+    Run,
+    RunStatus,
+    classify,
+    fetch,
+    find,
+    make_run,
+    read_status,
+    save,
+)
+from mnist_lab.recipe import ParameterError
+
+BUNDLE = Archive(b"", "0" * 64)
 
 
 def told(state: str, **more) -> dict:
     return {"state": state, "exit_code": 0, "reason": "", "machine": "T4", "started": 1000, "updated": 1060, **more}
 
 
+STARTING, RUNNING = Machine("Pending", True), Machine("InService", True)
+STOPPING, STOPPED = Machine("Stopping", True, stopping=True), Machine("Stopped", False)
+FAILED = Machine("Failed", False, failure="x")
+
+
 @pytest.mark.parametrize(
-    ("said", "marked", "place", "state"),
+    ("said", "marked", "machine", "state"),
     [
-        (None, False, "none", "NEW"),
-        (None, False, "Stopped", "NEW"),
-        (None, False, "Pending", "QUEUED"),
-        (None, False, "InService", "QUEUED"),
-        (None, False, "PendingMaintenance", "QUEUED"),
-        (None, False, "Failed", "FAILED"),
-        ("RUNNING", False, "Pending", "RUNNING"),
-        ("RUNNING", False, "InService", "RUNNING"),
-        ("RUNNING", False, "Stopped", "LOST"),
-        ("RUNNING", False, "Failed", "LOST"),
-        ("RUNNING", False, "none", "LOST"),
-        ("SUCCEEDED", True, "InService", "SUCCEEDED"),
-        ("SUCCEEDED", True, "none", "SUCCEEDED"),
-        ("SUCCEEDED", False, "InService", "RUNNING"),  # the marker comes last
-        ("SUCCEEDED", False, "Stopped", "LOST"),
-        ("FAILED", False, "Stopped", "FAILED"),
-        ("TIMED_OUT", False, "InService", "TIMED_OUT"),
+        (None, False, NONE, "NEW"),
+        (None, False, STOPPED, "NEW"),
+        (None, False, STARTING, "QUEUED"),
+        (None, False, RUNNING, "QUEUED"),
+        (None, False, FAILED, "FAILED"),
+        ("RUNNING", False, STARTING, "RUNNING"),
+        ("RUNNING", False, RUNNING, "RUNNING"),
+        ("RUNNING", False, STOPPING, "LOST"),
+        ("RUNNING", False, STOPPED, "LOST"),
+        ("RUNNING", False, FAILED, "LOST"),
+        ("RUNNING", False, NONE, "LOST"),
+        ("SUCCEEDED", True, RUNNING, "SUCCEEDED"),
+        ("SUCCEEDED", True, NONE, "SUCCEEDED"),
+        ("SUCCEEDED", False, RUNNING, "RUNNING"),  # the marker comes last
+        ("SUCCEEDED", False, STOPPED, "LOST"),
+        ("FAILED", False, STOPPED, "FAILED"),
+        ("TIMED_OUT", False, RUNNING, "TIMED_OUT"),
     ],
 )
-def test_a_run_is_judged_by_file_marker_and_instance(said, marked, place, state):
-    found = classify("id", told(said) if said else None, marked, {"NotebookInstanceStatus": place}, now=1120)
-    assert (found.state, found.instance) == (state, place)
+def test_a_run_is_judged_by_file_marker_and_machine(said, marked, machine, state):
+    found = classify("id", Report(**told(said)) if said else None, marked, machine, now=1120)
+    assert (found.state, found.machine) == (state, machine.word)
     assert found.code == (0 if state == "SUCCEEDED" else 1)
     if said:
         assert found.minutes == (2 if state == "RUNNING" else 1)
 
 
 def test_the_exit_code_is_the_runs():
-    timed_out = classify("id", told("TIMED_OUT", exit_code=124), False, {"NotebookInstanceStatus": "Stopped"}, 0)
-    assert timed_out.code == 124
-    assert RunStatus("id", "LOST").code == 1
+    assert classify("id", Report(**told("TIMED_OUT", exit_code=124)), False, STOPPED, 0).code == 124
+    assert RunStatus("id", "LOST", "none").code == 1
 
 
 @pytest.fixture
 def parts(connect):
     account = connect(max_minutes=0.05, grace_minutes=0.05)
     account.make_bucket()
-    job = make_job(account.settings, "us-east-1", "lab-bucket", Archive(b"", "0" * 64), {})
-    return account, Instance(account), job
+    return account, NotebookInstance(account), make_run(account, BUNDLE, {})
 
 
-def put(account, job, name: str, content: bytes) -> None:
-    account.call("s3", "put_object", Bucket=job.bucket, Key=job.folder + name, Body=content)
+def put(account, run: Run, name: str, content: bytes) -> None:
+    account.upload(run.folder + name, content)
+
+
+class TestMade:
+    def test_two_runs_of_one_second_are_two(self, parts):
+        account, _, one = parts
+        runs = [make_run(account, BUNDLE, {}) for _ in range(20)]
+        assert len({run.run_id for run in runs}) == 20 and all(run.is_like(one) for run in runs)
+        for run in runs[:3]:
+            save(account, run)
+        assert [find(account, run.run_id) for run in runs[:3]] == runs[:3]
+        assert find(account).run_id == max(run.run_id for run in runs[:3])
+        with pytest.raises(CloudError, match="there is no run x in mnist-lab/notebook/runs/: there are 2"):
+            find(account, "x")
+
+    def test_other_parameters_and_code_make_other_runs_and_other_limits_do_not(self, parts, connect):
+        account, _, run = parts
+        assert not run.is_like(make_run(account, BUNDLE, {"EPOCHS": 3}))
+        assert not run.is_like(make_run(account, Archive(b"", "1" * 64), {}))
+        assert not run.is_like(make_run(account, BUNDLE, {}, seeds=3))
+        assert run.is_like(make_run(connect(max_minutes=5), BUNDLE, {}))
+
+    def test_no_parameter_reaches_past_the_device(self, parts):
+        made = make_run(parts[0], BUNDLE, {"DEVICE": "cpu", "DATA": "digits"})
+        assert made.command == ("run", "--step", "3", "-p", "DATA", "digits", "-p", "DEVICE", "cuda")
+        assert made.device == "cuda"
+
+    @pytest.mark.parametrize(
+        ("parameters", "message"), [({"EPOHCS": 3}, "did you mean EPOCHS"), ({"EPOCHS": 0}, "EPOCHS is 0")]
+    )
+    def test_bad_parameters_are_told(self, parts, parameters, message):
+        with pytest.raises(ParameterError, match=message):
+            make_run(parts[0], BUNDLE, parameters)
+
+    def test_a_study_is_told_only_what_changes_its_recipe(self, parts):
+        made = make_run(parts[0], BUNDLE, {}, seeds=200)
+        assert made.command == ("study", "3", "--seeds", "200", "--device", "cuda", "--out", made.kept)
+        assert make_run(parts[0], BUNDLE, {"EPOCHS": 8}, seeds=2).command[-3:] == ("-p", "EPOCHS", "8")
+
+    def test_mnist_travels_when_a_folder_is_given(self, connect):
+        account = connect(data="x")
+        assert make_run(account, BUNDLE, {}).mnist_key == "mnist-lab/notebook/src/MNIST.tar.gz"
+        assert (
+            make_run(account, BUNDLE, {"DATA": "digits"}).mnist_key == make_run(connect(), BUNDLE, {}).mnist_key == ""
+        )
+
+    def test_one_of_another_version_is_a_sentence(self, parts):
+        account, _, run = parts
+        put(account, run, "run.json", b"{}")
+        with pytest.raises(CloudError, match="not described by this version"):
+            find(account)
 
 
 @pytest.mark.parametrize(
     "content", [b"{", b"[]", b"{}", b'{"state": "RUNNING", "started": "x", "updated": 1}', b"\xff"]
 )
 def test_a_damaged_status_is_named(parts, content):
-    account, instance, job = parts
-    put(account, job, "status.json", content)
+    account, _, run = parts
+    put(account, run, "status.json", content)
     with pytest.raises(CloudError, match="is damaged"):
-        read_status(account, instance, job)
+        read_status(account, run, NONE)
 
 
 def test_a_log_is_read_on_in_whole_lines(parts):
-    account, _, job = parts
-    log = Log(account, job)
+    account, _, run = parts
+    log = Log(account, run)
     assert log.news() == ""
-    put(account, job, "log.txt", b"one\ntw")
+    put(account, run, "log.txt", b"one\ntw")
     assert log.news() == "one\n"
-    put(account, job, "log.txt", b"one\ntwo\n\xff\n")
+    put(account, run, "log.txt", b"one\ntwo\n\xff\n")
     assert log.news() == "two\n\N{REPLACEMENT CHARACTER}\n"
     assert log.news() == ""
 
 
 def test_files_are_fetched_together_or_not_at_all(parts, tmp_path, monkeypatch):
-    account, _, job = parts
+    account, _, run = parts
     folder = tmp_path / "there"
     with pytest.raises(CloudError, match="has left nothing"):
-        fetch(account, job, folder)
-    put(account, replace(job, run_id=job.run_id + "0"), "output/a", b"1")  # another run's files do not count
+        fetch(account, run, folder)
+    put(account, run.model_copy(update={"run_id": run.run_id + "0"}), "output/a", b"1")  # another run's do not count
     with pytest.raises(CloudError, match="has left nothing"):
-        fetch(account, job, folder)
-    contents = {
-        "status.json": b"1",
-        "output/a.png": b"22",
-        "output/steps/3.jsonl": b"3",
-        "output/ablations/3.jsonl": b"4",
-    }
+        fetch(account, run, folder)
+    contents = {"status.json": b"1", "output/a.png": b"22", "output/steps/3.jsonl": b"3", "output/x/3.jsonl": b"4"}
     for name, content in contents.items():
-        put(account, job, name, content)
-    assert fetch(account, job, folder) == sorted(folder / name for name in contents)  # as they lie there
+        put(account, run, name, content)
+    assert fetch(account, run, folder) == sorted(folder / name for name in contents)  # as they lie there
     assert {name: (folder / name).read_bytes() for name in contents} == contents
-    put(account, job, "output/b.png", b"333")
-    monkeypatch.setattr(account, "read", lambda bucket, key: b"short")
+    put(account, run, "output/b.png", b"333")
+    monkeypatch.setattr(account, "read", lambda key: b"short")
     with pytest.raises(CloudError, match="fetch again"):
-        fetch(account, job, folder)
+        fetch(account, run, folder)
     assert not (folder / "output" / "b.png").exists() and (folder / "status.json").exists()
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 @pytest.mark.parametrize("name", ["../../evil", "output/../../evil", "/evil", "output//a", "c:evil", "a\\..\\evil"])
 def test_no_name_leads_out_of_the_folder(parts, tmp_path, name):
-    account, _, job = parts
-    put(account, job, "output/a", b"1")
-    listed = [{"Key": job.folder + name, "Size": 1}]
-    account.objects = lambda bucket, prefix: [*type(account).objects(account, bucket, prefix), *listed]
+    account, _, run = parts
+    put(account, run, "output/a", b"1")
+    listed = [{"Key": run.folder + name, "Size": 1}]
+    account.objects = lambda prefix: [*type(account).objects(account, prefix), *listed]
     with pytest.raises(CloudError, match="cannot be stored here"):
-        fetch(account, job, tmp_path / "lab" / "there")
+        fetch(account, run, tmp_path / "lab" / "there")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_folder_that_cannot_be_written_is_a_sentence(parts, tmp_path):
-    account, _, job = parts
-    put(account, job, "output/a", b"1")
+    account, _, run = parts
+    put(account, run, "output/a", b"1")
     (tmp_path / "file").write_text("")
     with pytest.raises(CloudError, match="cannot write"):
-        fetch(account, job, tmp_path / "file" / "there")
+        fetch(account, run, tmp_path / "file" / "there")
 
 
-def test_an_instance_that_never_ends_is_stopped_at_the_deadline(parts):
-    account, instance, job = parts
-    instance.put_script("#!/bin/bash\n")
-    instance.create(account.role())
-    said = []
-    found = follow(account, instance, replace(job, max_seconds=0, grace_seconds=0), said.append, moving=0.2)
-    assert found.state == "LOST" and "logs --hook" in found.reason
-    assert any("stopping it from here" in line for line in said) and instance.status() == "Stopped"
+class TestFollow:
+    @pytest.fixture
+    def follow(self, parts, options):
+        """Follows the run; returns its end and what was said."""
+        account, door, run = parts
 
+        def follow(patience: int = 20, **changes):
+            session, said = verbs.Session(options("status", "--poll-seconds", "0.01")), []
+            session.say = said.append
+            return verbs.follow(session, account, door, run.model_copy(update=changes), patience, moving=0.2), said
 
-def test_an_instance_that_does_not_stop_after_its_run_is_stopped_long_before_the_time_limit(parts):
-    account, instance, job = parts
-    put(account, job, "status.json", json.dumps(told("FAILED", exit_code=3)).encode())
-    instance.put_script("#!/bin/bash\n")
-    instance.create(account.role())
-    instance.wait(("InService",))
-    said = []
-    assert follow(account, instance, replace(job, max_seconds=86_400), said.append, moving=0.2).state == "FAILED"
-    assert any("stopping it from here" in line for line in said) and instance.status() == "Stopped"
+        return follow
 
+    def start(self, parts) -> None:
+        _, door, run = parts
+        door.start(run, door.script(run))
 
-def test_a_request_that_fails_is_repeated(parts, monkeypatch):
-    account, instance, job = parts
-    put(account, job, "status.json", json.dumps(told("FAILED", exit_code=3, reason="so")).encode())
-    put(account, job, "log.txt", b"one line\n")
-    failures, real = [CloudError("no network")] * 2, account.read
+    def test_a_machine_that_never_ends_is_stopped_at_the_deadline(self, parts, follow):
+        self.start(parts)
+        found, said = follow(max_seconds=0, grace_seconds=0)
+        assert found.state == "LOST" and "logs --machine" in found.reason
+        assert any("stopping it from here" in line for line in said) and parts[1].status() == "Stopped"
 
-    def read(*arguments):
-        if failures:
-            raise failures.pop()
-        return real(*arguments)
+    def test_one_that_does_not_end_after_its_run_is_stopped_long_before_the_time_limit(self, parts, follow):
+        put(parts[0], parts[2], "status.json", json.dumps(told("FAILED", exit_code=3)).encode())
+        self.start(parts)
+        parts[1].wait("in_service")
+        found, said = follow(max_seconds=86_400)
+        assert found.state == "FAILED" and any("stopping it from here" in line for line in said)
+        assert parts[1].status() == "Stopped"
 
-    monkeypatch.setattr(account, "read", read)
-    said = []
-    found = follow(account, instance, job, said.append)
-    assert (found.state, found.code, found.reason) == ("FAILED", 3, "so")
-    assert sum("no network" in line for line in said) == 2 and "  | one line" in said
-    failures += [CloudError("no network")] * 3
-    with pytest.raises(CloudError, match=r"no network; the run goes on .* mnist-lab sagemaker status"):
-        follow(account, instance, job, print, patience=3)
+    def test_a_request_that_fails_is_repeated(self, parts, follow, monkeypatch):
+        account, _, run = parts
+        put(account, run, "status.json", json.dumps(told("FAILED", exit_code=3, reason="so")).encode())
+        put(account, run, "log.txt", b"one line\n")
+        failures, real = [CloudError("no network")] * 2, account.read
+
+        def read(*arguments):
+            if failures:
+                raise failures.pop()
+            return real(*arguments)
+
+        monkeypatch.setattr(account, "read", read)
+        found, said = follow()
+        assert (found.state, found.code, found.reason) == ("FAILED", 3, "so")
+        assert sum("no network" in line for line in said) == 2 and "  | one line" in said
+        failures += [CloudError("no network")] * 3
+        with pytest.raises(CloudError, match=r"no network; the run goes on .* mnist-lab cloud status"):
+            follow(patience=3)
+
+    def test_a_listing_that_is_behind_does_not_lose_the_run(self, parts, follow, monkeypatch):
+        account, door, _ = parts
+        seen = [NONE, NONE, STARTING, RUNNING, STOPPED]
+        monkeypatch.setattr(door, "machine", lambda run: seen.pop(0) if len(seen) > 1 else seen[0])
+        report = json.dumps(told("SUCCEEDED")).encode()
+        monkeypatch.setattr(account, "read", lambda key, *more: None if len(seen) > 1 else report)
+        found, said = follow()
+        assert found.state == "SUCCEEDED" and "run QUEUED, machine Pending" in said

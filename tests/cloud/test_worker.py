@@ -1,11 +1,12 @@
-"""The shell scripts, rendered, stored as AWS stores them, and carried out by bash on a machine of the emulator.
+"""The worker and its guards, rendered, stored as AWS stores them, and carried out by bash on a notebook instance.
+
+The worker is the same behind every door; test_no_forgotten_bill.py tells the doors apart.
 
 In most tests a stub takes the place of the package: what is tested is what the scripts do with a run, not the run.
 No verdict depends on the clock: time limits are half an hour, and where one is to be over, a test ends what waits
 for it.
 """
 
-import dataclasses
 import fcntl
 import json
 import os
@@ -16,129 +17,11 @@ import threading
 
 import nbformat
 import pytest
-from emulator import wait_for
-from nbformat.v4 import new_code_cell, new_notebook
+from trial import DELETES, HANGS, OUTPUTS, Trial
 
-from mnist_lab.cloud.bundle import make_bundle, pack
-from mnist_lab.cloud.deployment import defaults, make_job
-from mnist_lab.cloud.instance import Instance
-from mnist_lab.cloud.runs import read_status
-from mnist_lab.cloud.script import SCRIPTS, read_back, render
-from mnist_lab.cloud.settings import CloudSettings
+from mnist_lab.cloud.bundle import pack
+from mnist_lab.cloud.runs import SCRIPTS
 from mnist_lab.publishing.notebooks import code_cells
-from mnist_lab.runtime import ROOT
-
-STUB = """import os, pathlib, shutil, sys, time
-
-def main():
-    by_hand, run = pathlib.Path("runs/by-hand"), pathlib.Path("runs/2026-11-22_10-00-00")  # by a person, by the lab
-    for folder in (by_hand, run / "steps", run / "ablations"):
-        folder.mkdir(parents=True)
-    (run / "note.txt").write_text(" ".join(sys.argv[1:]))
-    (run / "steps" / "3.jsonl").write_text("a step")
-    (run / "ablations" / "3.jsonl").write_text("of the same name")
-    {then}
-    return 0
-"""
-OUTPUTS = {"output/note.txt", "output/steps/3.jsonl", "output/ablations/3.jsonl"}
-HANGS = "time.sleep(3600)"
-DELETES = "shutil.rmtree(os.getcwd())"
-
-
-class Trial:
-    """A run from a bundle to S3, on an instance without a GPU."""
-
-    def __init__(self, folder, machine, connect):
-        self.folder, self.machine, self.connect = folder, machine, connect
-        self.edit = lambda text: text  # a mutation of the script
-
-    def stub(self, then: str) -> None:
-        """Write a package whose step 3 is a few files and ``then``."""
-        scripts = self.folder / "mnist_lab" / "cloud" / "scripts"
-        scripts.mkdir(parents=True)
-        (scripts / "requirements.txt").write_bytes((SCRIPTS / "requirements.txt").read_bytes())
-        (self.folder / "mnist_lab" / "__init__.py").write_text("")
-        (self.folder / "mnist_lab" / "cli.py").write_text(STUB.format(then=then))
-
-    def notebook(self, *cells: str) -> None:
-        """Write a notebook in step 3's place, with its parameters and ``cells``."""
-        source = "\n".join(f"{name} = {value!r}" for name, value in defaults().items())
-        head = new_code_cell(source, metadata={"tags": ["parameters"]})
-        kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-        (self.folder / "notebooks").mkdir()
-        notebook = new_notebook(cells=[head, *map(new_code_cell, cells)], metadata=kernel)
-        nbformat.write(notebook, self.folder / "notebooks" / "03_trial.ipynb")
-
-    def place(
-        self, then: str = "pass", *, cells: tuple[str, ...] = (), upload: bool = True, looks: float = 20, **settings
-    ) -> None:
-        """Put bundle and script into place, through the project's own code.
-
-        ``then`` is what the stub does after it wrote its files; with ``cells``, the package itself runs a notebook of
-        these. ``looks`` are the seconds that the instance waits before it tries something again.
-        """
-        self.folder.mkdir()
-        self.notebook(*cells)
-        if cells:
-            (self.folder / "mnist_lab").symlink_to(ROOT / "mnist_lab")
-        else:
-            self.stub(then)
-        settings = {"device": "cpu", "instance_type": "ml.t3.medium", "max_minutes": 30, "grace_minutes": 10} | settings
-        self.account = self.connect(**settings)
-        self.instance = Instance(self.account)
-        bundle = make_bundle(self.folder)
-        self.account.make_bucket()
-        job = make_job(self.account.settings, "us-east-1", "lab-bucket", bundle, {"DATA": "digits"})
-        self.job = dataclasses.replace(job, poll_seconds=looks)
-        if upload:
-            self.account.upload(self.job.bucket, self.job.bundle_key, bundle.content)
-        self.put_script()
-
-    def put_script(self) -> None:
-        self.instance.put_script(self.edit(render(self.job)))
-
-    def start(self) -> None:
-        """Start the instance, and wait while it is Pending."""
-        if self.instance.status() == "none":
-            self.instance.create(self.account.role())
-        else:
-            self.instance.start()
-        self.until(lambda: self.instance.status() != "Pending", "the end of the start script")
-
-    def run(self, *then: str, **more):
-        """Place, start, and wait until the instance has stopped itself; returns the run's status."""
-        self.place(*then, **more)
-        self.start()
-        return self.end()
-
-    def end(self):
-        """Wait until the instance is at rest; returns the run's status."""
-        self.until(lambda: self.instance.status() in ("Stopped", "Failed"), "the stop")
-        return self.status()
-
-    def status(self):
-        return read_status(self.account, self.instance, self.job)
-
-    def files(self) -> set[str]:
-        """Return what the run has left in S3, by its name below the run's folder."""
-        found = self.account.objects(self.job.bucket, self.job.folder)
-        return {entry["Key"].removeprefix(self.job.folder) for entry in found}
-
-    def text(self, name: str) -> str:
-        return self.account.read(self.job.bucket, self.job.folder + name).decode()
-
-    def until(self, condition, what: str):
-        return wait_for(condition, what, self.machine.log)
-
-    def told(self) -> bool:
-        """Whether the worker has told S3 that it runs."""
-        return "status.json" in self.files()
-
-
-@pytest.fixture(scope="session")
-def environments(tmp_path_factory):
-    """Where the instance keeps what pip installed: on its volume, which the tests share; the first makes it."""
-    return tmp_path_factory.mktemp("environments")
 
 
 @pytest.fixture
@@ -161,8 +44,7 @@ def test_a_run_succeeds_stops_itself_and_is_not_repeated(trial, machine, environ
     assert trial.text("output/note.txt") == "run --step 3 -p DATA digits -p DEVICE cpu"
     assert machine.said.startswith("mnist-lab: run")
     times = {
-        entry["Key"].rpartition("/")[2]: entry["LastModified"]
-        for entry in trial.account.objects("lab-bucket", trial.job.folder)
+        entry["Key"].rpartition("/")[2]: entry["LastModified"] for entry in trial.account.objects(trial.job.folder)
     }
     assert times["_SUCCESS"] >= max(times["status.json"], times["note.txt"])
     assert (machine.work / trial.job.run_id / "notebooks" / "03_trial.ipynb").is_file()  # for work by hand
@@ -173,10 +55,10 @@ def test_a_run_succeeds_stops_itself_and_is_not_repeated(trial, machine, environ
     kernels.unlink()  # home does not outlive a stop
     trial.start()
     trial.until(kernels.is_file, "the kernel")
-    trial.until(lambda: machine.scripts() == {"watchdog.sh"}, "the worker's end")
+    trial.until(lambda: machine.tasks() == {"cap"}, "the worker's end")
     assert "nothing is repeated" in machine.log()
     assert (trial.files(), trial.text("status.json")) == before
-    assert trial.instance.status() == "InService"  # a person started it; the watchdog stays
+    assert trial.word() == "InService"  # a person started it; the cap stays
     shown = json.loads(kernels.read_text())
     assert shown["argv"][0].startswith(str(machine.work))
     kernel = [shown["argv"][0], "-c", "import mnist_lab; print(mnist_lab.__file__)"]  # wherever its notebook is
@@ -204,33 +86,15 @@ def test_a_run_beyond_its_time_is_ended_and_what_it_has_comes_home(trial, machin
     os.kill(pid, signal.SIGALRM)
     status = trial.end()
     assert (status.state, status.exit_code) == ("TIMED_OUT", 124)
-    assert status.reason == "the time was up (1800 s) while running step 3"
+    assert status.reason == "the time was up (1800 s) while training"
     notebook = nbformat.reads(trial.text("output/03_trial.ipynb"), as_version=4)
     assert any("begun" in str(cell.outputs) for cell in code_cells(notebook))
 
 
-def kill_the_worker(trial) -> None:
-    trial.place(HANGS, looks=0.5)
-    trial.start()
-    trial.until(trial.told, "the status")
-    os.kill(trial.machine.worker(), signal.SIGKILL)
-    trial.until(lambda: "worker.sh" not in trial.machine.scripts(), "the worker's end")
-
-
 def end_the_cap(trial) -> None:
-    pid, seconds = trial.until(trial.machine.cap, "the watchdog's sleep")
+    pid, seconds = trial.until(trial.machine.cap, "the cap's sleep")
     assert seconds == trial.job.max_seconds + trial.job.grace_seconds == 2400
     os.kill(pid, signal.SIGKILL)
-
-
-def test_the_watchdog_stops_what_a_killed_worker_leaves(trial, machine):
-    kill_the_worker(trial)
-    assert trial.instance.status() == "InService" and machine.scripts() == {"watchdog.sh"}
-    end_the_cap(trial)
-    status = trial.end()
-    assert (status.state, status.code) == ("LOST", 1)
-    assert json.loads(trial.text("status.json"))["state"] == "RUNNING"  # the file's last word
-    assert "the time is up" in (machine.control / "watchdog.log").read_text()
 
 
 def test_a_run_that_died_with_its_instance_is_carried_out_by_the_next_start(trial, machine):
@@ -238,19 +102,35 @@ def test_a_run_that_died_with_its_instance_is_carried_out_by_the_next_start(tria
     trial.start()
     trial.until(trial.told, "the status")
     machine.halt()  # power gone
-    trial.instance.request_stop()
+    trial.door.stop()
     assert trial.end().state == "LOST"
     trial.account.call("s3", "delete_object", Bucket="lab-bucket", Key=trial.job.bundle_key)  # for a short second try
     trial.start()
     assert "could not be fetched" in trial.end().reason
 
 
+def test_the_seeds_of_a_study_come_home_all_along_and_outlive_their_machine(trial, machine):
+    """On a spot machine, say: the next one fetches them before it trains."""
+    kept = "pathlib.Path('runs/0-study/steps/3.jsonl')"
+    wrote = f"{kept}.write_text('was fetched' if {kept}.exists() else 'seed 0')"
+    trial.place(f"{kept}.parent.mkdir(parents=True, exist_ok=True); {wrote}; {HANGS}", looks=0.2, seeds=200)
+    assert trial.job.command[:7] == ("study", "3", "--seeds", "200", "--device", "cpu", "--out")
+    trial.start()
+    trial.until(lambda: trial.files() >= {"output/steps/3.jsonl"}, "the first seed")
+    machine.halt()
+    trial.door.stop()
+    code = machine.work / trial.job.run_id
+    (code / ".complete").unlink()
+    trial.start()
+    again = code / "runs" / "0-study" / "steps" / "3.jsonl"
+    trial.until(lambda: again.is_file() and again.read_text() == "was fetched", "the first seed, on another machine")
+
+
 def test_mnist_travels_through_s3_to_where_the_package_looks_for_it(trial):
     path = "data/MNIST/raw/t10k-labels-idx1-ubyte"
     trial.place(f"shutil.copy({path!r}, run)")
-    trial.job = dataclasses.replace(trial.job, mnist_key="mnist-lab/src/MNIST.tar.gz")
-    trial.account.upload("lab-bucket", trial.job.mnist_key, pack({path.removeprefix("data/"): b"labels"}).content)
-    trial.put_script()
+    trial.job = trial.job.model_copy(update={"mnist_key": "mnist-lab/src/MNIST.tar.gz"})
+    trial.account.upload(trial.job.mnist_key, pack({path.removeprefix("data/"): b"labels"}).content)
     trial.start()
     status = trial.end()
     assert (status.state, status.reason) == ("SUCCEEDED", "")
@@ -263,8 +143,8 @@ def test_a_held_lock_keeps_a_second_worker_from_starting(trial, machine):
         fcntl.flock(lock, fcntl.LOCK_EX)
         trial.start()
         trial.until(lambda: "another worker holds" in machine.log(), "the second worker")
-        trial.until(lambda: machine.scripts() == {"watchdog.sh"}, "its end")
-        assert trial.files() == set() and trial.instance.status() == "InService"
+        trial.until(lambda: machine.tasks() == {"cap"}, "its end")
+        assert trial.files() == set() and trial.word() == "InService"
 
 
 def test_a_missing_bundle_fails_the_run_at_once(trial):
@@ -291,9 +171,10 @@ def test_without_a_gpu_the_run_fails_and_never_uses_the_cpu(trial, machine):
 
 
 def test_without_pytorch_the_run_fails(trial, machine):
-    (machine.home / "anaconda3" / "envs" / "pytorch" / "bin" / "python").unlink()
+    for python in machine.pythons():
+        python.unlink()
     status = trial.run()
-    assert status.state == "FAILED" and "has PyTorch" in status.reason
+    assert status.state == "FAILED" and "no Python with PyTorch" in status.reason
 
 
 def test_what_the_kernel_kills_for_its_memory_is_no_time_out(trial, machine):
@@ -302,7 +183,7 @@ def test_what_the_kernel_kills_for_its_memory_is_no_time_out(trial, machine):
     (machine.work / ".environments").unlink()
     status = trial.run()
     assert (status.state, status.exit_code) == ("FAILED", 137)
-    assert status.reason == "killed while installing packages: the memory of the instance may be too small"
+    assert status.reason == "killed while installing packages: the memory of the machine may be too small"
 
 
 def test_a_full_volume_stops_the_instance_and_is_told(trial, machine):
@@ -327,7 +208,7 @@ def test_uploads_are_tried_again(trial, machine):
     trial.start()
     trial.until((machine.root / "offline").exists, "the run")
     trial.until(lambda: "could not upload: again" in machine.log(), "the failing upload")
-    assert trial.instance.status() == "InService"
+    assert trial.word() == "InService"
     (machine.root / "offline").unlink()
     assert trial.end().state == "SUCCEEDED"
     assert {*OUTPUTS, "_SUCCESS"} <= trial.files()
@@ -352,17 +233,22 @@ def test_an_instance_whose_uploads_always_fail_stops_all_the_same(trial, machine
 def test_a_start_without_a_name_fails_and_costs_nothing(trial, machine):
     (machine.root / "opt" / "ml" / "metadata" / "resource-metadata.json").write_text("{}")
     trial.place()
-    trial.instance.create(trial.account.role())
-    status = trial.end()
-    assert (trial.instance.status(), status.state) == ("Failed", "FAILED")
-    assert "the start script failed" in status.reason and "does not name this instance" in machine.said
+    trial.start()
+    assert (trial.word(), trial.status().state) == ("Failed", "FAILED")
+    assert "the machine failed" in trial.status().reason and "nothing could stop it" in machine.said
     assert machine.processes() == []
 
 
 def test_windows_line_ends_do_not_start(trial, machine):
     """Why the script is checked before it is stored."""
     trial.place()
-    assert machine.boot("mnist-lab", render(trial.job).replace("\n", "\r\n").encode()) == 127
+    assert machine.boot("mnist-lab", trial.script.replace("\n", "\r\n").encode()) == 127
+
+
+def test_warnings_of_an_old_aws_do_not_keep_it_from_stopping(trial, machine, aws):
+    (machine.root / "chatty").touch()
+    assert trial.run(upload=False, looks=0.2).state == "FAILED"
+    assert aws.refused_stops == 0
 
 
 HOSTILE = [
@@ -383,21 +269,21 @@ def test_hostile_strings_stay_values(trial, machine, tmp_path):
     pwned = tmp_path / "pwned"
     trial.place()
     words = tuple(text.format(pwned) for text in HOSTILE)
-    texts = [item.name for item in dataclasses.fields(trial.job) if item.type is str and item.name != "run_id"]
-    for name in texts:
-        job = dataclasses.replace(trial.job, **{name: " ".join(words)}, arguments=words)
-        assert read_back(render(job)) == job
-        assert machine.boot("mnist-lab", render(job).encode()) == 0
-        read = f'. {machine.control}/settings.sh; printf "%s\\n" "${name}" "${{arguments[@]}}"'
-        said = subprocess.check_output(["bash", "-c", read], env=machine.environment, text=True).splitlines()
-        assert said == [" ".join(words), *words]
-        machine.halt()
+    names = [name for name, item in type(trial.job).model_fields.items() if item.annotation is str and name != "run_id"]
+    values = {name: words[index % len(words)] for index, name in enumerate(names)}
+    trial.job = trial.job.model_copy(update=values | {"command": words})
+    assert machine.boot("mnist-lab", trial.script.encode()) == 0
+    shown = " ".join(f'"${name}"' for name in names)
+    read = f'. {machine.control}/settings.sh; printf "%s\\n" {shown} "${{command[@]}}"'
+    said = subprocess.check_output(["bash", "-c", read], env=machine.environment, text=True).splitlines()
+    assert said == [*values.values(), *words]
+    machine.halt()
     assert not pwned.exists()
 
 
 def test_the_scripts_make_no_call_that_the_roles_policy_does_not_allow():
     """That S3 does what these need with the execution policy alone is in test_policy."""
-    calls = "".join((SCRIPTS / name).read_text() for name in ("worker.sh", "common.sh"))
+    calls = "".join((SCRIPTS / name).read_text() for name in ("worker.sh", "notebook.sh"))
     assert set(re.findall(r"\baws (s3api|s3|sagemaker) ([a-z0-9-]+)", calls)) == {
         ("s3", "cp"), ("s3api", "head-object"), ("s3api", "list-objects-v2"),
         ("sagemaker", "describe-notebook-instance"), ("sagemaker", "stop-notebook-instance"),
@@ -407,11 +293,16 @@ def test_the_scripts_make_no_call_that_the_roles_policy_does_not_allow():
 class TestMutations:
     """Each guard of the scripts removed: the harm that it prevents has to show, or these tests could not see it."""
 
+    def edit(self, trial, *change) -> None:
+        """Change the script; as with any change, it has to be one."""
+        trial.edit = lambda text: re.sub(*change, text, flags=re.MULTILINE)
+        unchanged = trial.door.script(trial.job)
+        assert trial.edit(unchanged) != unchanged
+
     def test_without_redirection_the_hook_waits_for_the_worker(self, trial, machine):
-        trial.edit = lambda text: text.replace(' </dev/null >>"$log" 2>&1 &', " &")
         trial.place(HANGS)
-        assert trial.edit(render(trial.job)) != render(trial.job)
-        hook = threading.Thread(target=machine.boot, args=("mnist-lab", trial.edit(render(trial.job)).encode()))
+        self.edit(trial, r' </dev/null >>"\$control/\$task.log" 2>&1 &', " &")
+        hook = threading.Thread(target=machine.boot, args=("mnist-lab", trial.script.encode()))
         hook.start()
         trial.until(trial.told, "the status")  # so the hook has done its part long ago
         waits = hook.is_alive()
@@ -419,36 +310,59 @@ class TestMutations:
         hook.join()
         assert waits and "mnist-lab: run" in machine.said
 
-    def test_without_retry_a_pending_instance_is_never_stopped(self, trial, machine, aws):
+    def test_without_trying_again_a_pending_instance_is_never_stopped(self, trial, machine, aws):
         aws.pending_stops = 1
-        trial.edit = lambda text: text.replace("stop_instance 60", "stop_instance 1")
         trial.place(upload=False, looks=0.2)
-        assert trial.edit(render(trial.job)) != render(trial.job)
+        self.edit(trial, "^until stop_machine; do", "stop_machine; while false; do")
         trial.start()
-        trial.until(lambda: machine.scripts() == {"watchdog.sh"}, "the worker's end")
-        assert "COULD NOT BE STOPPED" in machine.log()
-        assert aws.refused_stops == 1 and trial.instance.status() == "InService"
+        trial.until(lambda: machine.tasks() == {"cap"}, "the worker's end")
+        assert aws.refused_stops == 1 and trial.word() == "InService"
 
-    def test_with_retry_it_is(self, trial, aws):
+    def test_with_trying_again_it_is(self, trial, aws):
         aws.pending_stops = 2
         assert trial.run(upload=False, looks=0.2).state == "FAILED"
         assert aws.refused_stops == 2
 
-    def test_without_the_watchdog_a_killed_worker_leaves_the_instance_running(self, trial, machine):
-        trial.edit = lambda text: text.replace('setsid nohup bash "$control/watchdog.sh"', ": ")
-        kill_the_worker(trial)
-        assert trial.edit(render(trial.job)) != render(trial.job)
-        assert machine.scripts() == set() and machine.cap() is None  # nobody is left who could stop it
-        assert trial.instance.status() == "InService"
+    def test_without_the_guard_a_killed_worker_leaves_the_instance_running_until_the_cap(self, trial, machine):
+        trial.place(HANGS, looks=0.5)
+        self.edit(trial, r"^for task in cap worker", "bash $control/worker.sh >/dev/null 2>&1 & for task in cap")
+        trial.machine.work.mkdir(parents=True, exist_ok=True)
+        (trial.machine.work / "logs").mkdir(exist_ok=True)
+        (trial.machine.work / "logs" / f"{trial.job.run_id}.txt").touch()
+        trial.start()
+        trial.until(trial.told, "the status")
+        os.kill(trial.until(machine.worker, "the worker"), signal.SIGKILL)
+        trial.until(lambda: "worker" not in machine.tasks(), "the worker's end")
+        assert trial.word() == "InService" and machine.tasks() == {"cap"}
+        end_the_cap(trial)
+        assert trial.end().state == "LOST"
+
+    def test_without_the_cap_a_killed_guard_leaves_it_running_for_good(self, trial, machine):
+        trial.place(HANGS, looks=0.5)
+        self.edit(trial, "^for task in cap worker", "for task in worker")
+        trial.start()
+        trial.until(trial.told, "the status")
+        os.kill(machine.guard(), signal.SIGKILL)
+        os.kill(trial.until(machine.worker, "the worker"), signal.SIGKILL)
+        trial.until(lambda: machine.tasks() <= {"worker"} and not machine.worker(), "the end of both")
+        assert trial.word() == "InService" and machine.cap() is None  # nobody is left who could stop it
 
     def test_without_leaving_a_folder_that_is_gone_nothing_is_uploaded(self, trial, machine):
         """aws does nothing, successfully, in a folder that was deleted; so the end happens in /."""
-        trial.edit = lambda text: re.sub(r"^ *cd / .*\n", "", text, flags=re.MULTILINE)
         trial.place(DELETES, looks=0.5)
-        assert trial.edit(render(trial.job)).count("cd / ") == render(trial.job).count("cd / ") - 2
+        self.edit(trial, r"^ *cd / .*\n", "")
         trial.start()
         trial.until(lambda: "could not upload" in machine.log(), "the failing upload")
         assert json.loads(trial.text("status.json"))["state"] == "RUNNING"
+
+    def test_without_the_checksum_other_bytes_would_be_carried_out(self, trial, machine):
+        trial.place()
+        body = pack({"mnist_lab/__init__.py": b"", "mnist_lab/cloud/scripts/requirements.txt": b""}).content
+        trial.account.call("s3", "put_object", Bucket="lab-bucket", Key=trial.job.bundle_key, Body=body)
+        self.edit(trial, r"^ *sha256sum --check .*\n", "    true ||\n")
+        trial.start()
+        trial.end()
+        assert (machine.work / trial.job.run_id / "mnist_lab" / "__init__.py").is_file()
 
 
 def test_a_run_that_deletes_its_own_folder_still_tells_and_stops(trial):
@@ -456,14 +370,14 @@ def test_a_run_that_deletes_its_own_folder_still_tells_and_stops(trial):
     assert "log.txt" in trial.files()
 
 
-def test_outside_of_tests_paths_are_the_instances(tmp_path):
-    job = make_job(CloudSettings(), "us-east-1", "lab-bucket", make_bundle(), {})
-    settings = render(job).partition("END_OF_SETTINGS'\n")[2].partition("END_OF_SETTINGS\n")[0]
+def test_outside_of_tests_paths_are_the_instances(trial, tmp_path):
+    trial.place()
+    settings = trial.script.partition("END_OF_SETTINGS'\n")[2].partition("END_OF_SETTINGS\n")[0]
     (tmp_path / "settings.sh").write_text(settings)
-    read = f'. {tmp_path}/settings.sh; echo "$user $work $control"'
+    read = f'. {tmp_path}/settings.sh 2>/dev/null; echo "$user $work $control"'
     said = subprocess.check_output(["env", "-i", "bash", "-c", read], text=True)
     assert said.split() == ["ec2-user", "/home/ec2-user/SageMaker/mnist-lab", "/var/lib/mnist-lab"]
 
 
 def test_the_emulator_is_on_this_machine_alone(emulator, connect):
-    assert emulator.url.startswith("http://127.0.0.1:") and connect().number() == "123456789012"
+    assert emulator.url.startswith("http://127.0.0.1:") and connect().caller["Account"] == "123456789012"

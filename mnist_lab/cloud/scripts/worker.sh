@@ -1,14 +1,15 @@
 #!/bin/bash
 # shellcheck disable=SC1091,SC2154,SC2317,SC2329 # settings.sh assigns; functions are called by name
-# The run: fetch and verify the bundle, prepare, prove the GPU, run step 3, upload everything to S3, stop.
+# One run: verify the bundle, prove the GPU, make the environment, obtain MNIST, train, upload, mark success last.
+# Whoever started this stops the machine when it ends; exit code 75 says that there was nothing to do.
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
-export HOME=$home PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+export HOME=$home PYTHONUNBUFFERED=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 cd "$work"
 exec 9>.lock
 if ! flock -n 9; then
     say "another worker holds $work/.lock: nothing to do"
-    exit 0
+    exit 75
 fi
 
 repository=$work/$run_id
@@ -33,12 +34,15 @@ within() {
     return "$code"
 }
 
-# Upload file $1 as $2, and check that it arrived whole: aws has been seen to do nothing and report success.
+# Upload a copy of file $1 as $2 (the log grows), and check that it arrived: aws can do nothing and report success.
 put() {
-    local there
-    aws s3 cp --only-show-errors "$1" "$run_url/$2" &&
+    local there code=0 copy
+    copy=$(mktemp)
+    [[ -f $1 ]] && cp "$1" "$copy" && aws s3 cp --only-show-errors "$copy" "$run_url/$2" &&
         there=$(aws s3api head-object --bucket "$bucket" --key "$run_key/$2" --query ContentLength --output text) &&
-        [[ $there == "$(stat -c %s "$1")" ]]
+        [[ $there == "$(stat -c %s "$copy")" ]] || code=1
+    rm -f "$copy"
+    return "$code"
 }
 
 # Upload folder $1 with all that is below it, and compare what S3 lists with what is here.
@@ -52,7 +56,7 @@ put_outputs() {
 }
 
 # Try again while S3 fails. All uploads at the end together have half of the grace time, so that they are over before
-# the watchdog stops the instance.
+# the machine is stopped.
 patience() { give_up=$(($(date +%s) + grace_seconds / 2)); }
 persist() {
     until "$@"; do
@@ -77,19 +81,20 @@ finish() {
     trap '' TERM INT HUP
     trap - EXIT
     set +e
+    # Where the working directory was deleted, aws uploads nothing and reports success
     cd / || true
     patience
     for process in $child $uploader; do kill "$process"; done
     [[ -z $child ]] || wait "$child"
-    if [[ -n $over ]]; then # a person started the instance
+    if [[ -n $over ]]; then # a person started the machine
         ((code == 0)) || say "could not prepare the notebook: ${reason:-$stage}"
-        exit 0
+        exit 75
     fi
     case $code in
     0) state=SUCCEEDED ;;
     137) # killed: by timeout at last, or else by the kernel, for its memory
         if (($(date +%s) < started + max_seconds)); then
-            reason="killed while $stage: the memory of the instance may be too small"
+            reason="killed while $stage: the memory of the machine may be too small"
         else
             state=TIMED_OUT
         fi
@@ -100,7 +105,7 @@ finish() {
     ((code == 0)) || reason=${reason:-failed while $stage}
     say "$state ${reason}"
     df -h "$work" | tail -1
-    folder=("$repository"/runs/[0-9]*) # named by the time; a person's notebooks write to others
+    folder=("$repository"/runs/[0-9]*) # named by the time
     if [[ -d ${folder[-1]} && -n $(ls -A "${folder[-1]}") ]] && ! persist put_outputs "${folder[-1]}"; then
         [[ $state != SUCCEEDED ]] || state=FAILED code=1
         reason="${reason:+$reason; }the outputs could not be uploaded"
@@ -112,24 +117,24 @@ finish() {
     if [[ $state == SUCCEEDED ]]; then
         persist put "$over_file" _SUCCESS
     fi
-    stop_instance 60
-    put "$log" log.txt
+    exit "$code"
 }
 trap finish EXIT
 trap 'exit 143' TERM INT HUP
 
-say "run $run_id on $instance"
+say "run $run_id"
 stage='asking S3 for an earlier status'
 earlier=$(aws s3 cp --only-show-errors "$run_url/status.json" - 2>/dev/null) || earlier=''
 if [[ -f $over_file || $earlier == *'"state": '* && $earlier != *'"state": "RUNNING"'* ]]; then
     over=yes
-    say "this run is over, nothing is repeated; the watchdog stops the instance in $((max_seconds + grace_seconds)) s"
+    say "this run is over, nothing is repeated; the machine is stopped in $((max_seconds + grace_seconds)) s"
 else
     patience
-    write_status RUNNING 0 || fail "S3 cannot be written to: compare the role with mnist-lab sagemaker policy execution"
+    write_status RUNNING 0 || fail "S3 cannot be written to: compare the role with mnist-lab cloud policy execution"
     (while kill -0 $$; do
         sleep "$poll_seconds"
         put "$log" log.txt || true
+        [[ -z $kept || ! -d $repository/$kept ]] || put_outputs "$repository/$kept" || true
     done) 9>&- &>/dev/null &
     uploader=$!
 fi
@@ -138,9 +143,9 @@ if [[ -z $over || ! -f $repository/.complete ]]; then
     stage='fetching the bundle'
     archive=$work/.bundle.tar.gz
     within aws s3 cp --only-show-errors "s3://$bucket/$bundle_key" "$archive" ||
-        fail "the bundle s3://$bucket/$bundle_key could not be fetched: mnist-lab sagemaker run puts it there"
+        fail "the bundle s3://$bucket/$bundle_key could not be fetched: mnist-lab cloud run puts it there"
     sha256sum --check --status <<<"$bundle_sha256  $archive" ||
-        fail "the bundle does not have the checksum it was uploaded with: mnist-lab sagemaker run --again"
+        fail "the bundle does not have the checksum it was uploaded with: mnist-lab cloud run --again"
     rm -rf "$repository"
     mkdir -p "$repository" data
     tar -xzf "$archive" --no-same-owner -C "$repository"
@@ -150,18 +155,20 @@ fi
 
 stage='looking for PyTorch'
 python=''
-for candidate in "$home"/anaconda3/envs/pytorch*/bin/python "$home"/anaconda3/envs/*/bin/python; do
+for candidate in "${pythons[@]}"; do
     if key=$("$candidate" -c 'import platform, torch; print(platform.python_version(), torch.__version__, sep="-")'); then
         python=$candidate
         break
     fi
 done
-[[ -n $python ]] || fail "no environment in $home/anaconda3/envs has PyTorch: is the platform notebook-al2023-v1?"
+[[ -n $python ]] || fail "no Python with PyTorch among ${pythons[*]}: is it the image that mnist-lab chooses?"
 say "$python: Python and PyTorch $key"
 if [[ -z $over && $device == cuda ]]; then
     stage='proving the GPU'
-    within env PYTHONPATH="$repository" "$python" -m mnist_lab.cloud.gpu >.gpu.txt ||
-        fail "no usable GPU on this instance, and a run on its CPU was not asked for: see the log"
+    proof='import torch; from mnist_lab.runtime import environment, pick_device
+print(environment(pick_device("cuda")).device, "PyTorch", torch.__version__, "CUDA", torch.version.cuda)'
+    within env PYTHONPATH="$repository" "$python" -c "$proof" >.gpu.txt || # it computes something
+        fail "no usable GPU on this machine, and a run on its CPU was not asked for: see the log"
     machine=$(<.gpu.txt)
     say "$machine"
 fi
@@ -173,31 +180,40 @@ if [[ ! -f $environment/.installed ]] || ! "$environment/bin/python" -c ''; then
     rm -rf "$work"/.environments/*
     # Without a pip of its own: it would bring a setuptools that hides the one that PyTorch asks for.
     within "$python" -m venv --system-site-packages --without-pip "$environment"
+    # The image's Python may be in a venv itself, which "--system-site-packages" would pass over.
+    for site in "$environment"/lib/python3*/site-packages; do
+        "$python" -c 'import sysconfig; print(sysconfig.get_path("purelib"))' >"$site/image.pth"
+    done
     # What PyTorch was built with stays as it is.
     "$python" -m pip list --format=freeze | grep -E '^(torch|torchvision|numpy)==' >.constraints.txt || true
     within "$environment/bin/python" -m pip install --quiet -c .constraints.txt -r "$requirements" ||
-        fail "pip could not install what step 3 needs: without internet access, give the instance a package index"
+        fail "pip could not install what step 3 needs: without internet access, give the machine a package index"
     touch "$environment/.installed"
 fi
 for site in "$environment"/lib/python3*/site-packages; do
     echo "$repository" >"$site/mnist-lab.pth"
 done
-# At every start: home, where kernels are registered, does not outlive a stop.
-"$environment/bin/python" -m ipykernel install --user --name mnist-lab --display-name 'mnist-lab' >/dev/null
+when_ready "$environment/bin/python"
 [[ -z $over ]] || exit 0
 
 if [[ -n $mnist_key ]]; then
     stage='fetching MNIST'
     within aws s3 cp --only-show-errors "s3://$bucket/$mnist_key" .mnist.tar.gz ||
-        fail "MNIST could not be fetched from s3://$bucket/$mnist_key: mnist-lab sagemaker run --data puts it there"
-    tar -xzf .mnist.tar.gz --no-same-owner -C data # its bytes are verified when they are loaded
+        fail "MNIST could not be fetched from s3://$bucket/$mnist_key: mnist-lab cloud run --data puts it there"
+        tar -xzf .mnist.tar.gz --no-same-owner -C data
 fi
 
-stage='running step 3'
+# A machine before this one was taken away: its seeds are not trained again
+if [[ -n $kept && -n $earlier ]]; then
+    stage='fetching what an earlier machine kept'
+    within aws s3 cp --only-show-errors --recursive "$run_url/output/" "$repository/$kept/" || fail "S3 cannot be read"
+fi
+stage='training'
 cd "$repository"
 [[ -z $commit ]] || export MNIST_LAB_COMMIT=$commit
 code=0
 within "$environment/bin/python" -c 'import sys; from mnist_lab.cli import main; sys.exit(main())' \
-    run --step 3 "${arguments[@]}" || code=$?
-((code == 0)) || reason=$(grep '^error: ' "$log" | tail -1) || true # the package's own sentence, if it came to one
+    "${command[@]}" || code=$?
+# The package's own sentence, if it came to one
+((code == 0)) || reason=$(grep '^error: ' "$log" | tail -1) || true
 exit "$code"

@@ -2,9 +2,9 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from mnist_lab.cloud.deployment import defaults
 from mnist_lab.cloud.errors import CloudError
-from mnist_lab.cloud.gpu_results import load_fetched, refusals
+from mnist_lab.cloud.results import load_fetched, refusals
+from mnist_lab.cloud.runs import defaults
 from mnist_lab.evidence.records import RecordError, write
 from mnist_lab.recipe import read_parameters
 

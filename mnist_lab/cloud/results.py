@@ -5,8 +5,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from mnist_lab.cloud.bundle import STEP
-from mnist_lab.cloud.deployment import defaults
 from mnist_lab.cloud.errors import CloudError
+from mnist_lab.cloud.runs import defaults
 from mnist_lab.evidence.records import Record, is_publishable, load
 from mnist_lab.recipe import read_parameters
 

@@ -28,7 +28,15 @@ from mnist_lab.runtime import ROOT
 
 SOURCE = Path(__file__).with_name("kernels.cpp")
 FOLDER = ROOT / "runs" / "compiled"  # of the libraries, one for each shape of a block
-OPTIONS = ("-std=c++17", "-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno", "-fno-trapping-math")
+OPTIONS = (
+    "-std=c++17",
+    "-O3",
+    "-march=native",
+    "-mprefer-vector-width=512",
+    "-fopenmp",
+    "-fno-math-errno",
+    "-fno-trapping-math",
+)
 COMPILE_TIMEOUT = 120  # seconds
 LAST = torch.channels_last
 
@@ -89,7 +97,7 @@ class Chain:
             return CompiledChain.apply(x, self.blocks, *weights)
         for block in self.blocks:
             for layer in block.layers:
-                x = layer(x)
+                x = head(layer, x) if x.shape[2:] == (1, 1) and type(layer) is nn.Conv2d else layer(x)
         return x
 
     def can_compute(self, x: Tensor, weights: list[Tensor | None]) -> bool:
@@ -105,68 +113,74 @@ class Chain:
         )
 
 
+def head(layer: nn.Conv2d, x: Tensor) -> Tensor:
+    """Return what a convolution makes of single pixels: a matrix product, for which PyTorch has a faster way."""
+    if layer.kernel_size != (1, 1) or layer.groups != 1 or layer.padding != (0, 0):
+        return layer(x)
+    return F.linear(x.flatten(1), layer.weight.flatten(1), layer.bias)[:, :, None, None]
+
+
 class CompiledChain(Function):
     """A chain by its libraries. A derivative of its derivatives goes through PyTorch's own layers."""
 
     @staticmethod
     def forward(ctx, x: Tensor, blocks: list[Block], *weights: Tensor | None) -> Tensor:
-        saved, moments = [x], None
+        images, threads = len(x), min(torch.get_num_threads(), len(x))
+        entering, kept, moments = x, [], None
         for i, block in enumerate(blocks):
             scale, bias, *taps = weights[4 * i : 4 * i + 4]
             taps, norm = [by_tap(one) for one in taps], block.norm
-            y = torch.empty((len(x), *block.leaving), memory_format=LAST)
+            y = torch.empty((images, *block.leaving), memory_format=LAST)
             which = torch.empty_like(y, dtype=torch.uint8) if block.pooling else None
             statistics = torch.empty(4, block.entering[0]) if norm else None
-            measured = torch.zeros(2, block.leaving[0], dtype=torch.float64) if i + 1 < len(blocks) else None
+            measured = torch.zeros(threads, 2, block.leaving[0], dtype=torch.float64) if i + 1 < len(blocks) else None
             running = (norm.running_mean, norm.running_var) if norm else (None, None)
             load(block.library).forward(
-                len(x), *map(address, (x, moments, scale, bias, *running)),
-                *((norm.momentum, norm.eps) if norm else (0, 0)),
-                *map(address, (*taps, statistics, y, which, measured)),
+                images, threads, *addresses(x, moments, scale, bias, *running),
+                *((norm.momentum, norm.eps) if norm else (0, 0)), *addresses(*taps, statistics, y, which, measured),
             )  # fmt: skip
             if norm is not None:
                 norm.num_batches_tracked.add_(1)
-            saved += [*taps, statistics, which, y]
+            kept += [*taps, statistics, which, y]
             x, moments = y, measured
-        ctx.blocks, ctx.count = blocks, len(weights)
-        ctx.save_for_backward(*weights, *saved)
+        ctx.blocks, ctx.threads, ctx.kept = blocks, threads, kept[:-1]  # not y itself, which would keep ctx
+        ctx.save_for_backward(entering, *weights)
         return y
 
     @staticmethod
     def backward(ctx, dy: Tensor):
-        weights, saved = ctx.saved_tensors[: ctx.count], ctx.saved_tensors[ctx.count :]
+        (entering, *weights), wanted = ctx.saved_tensors, ctx.needs_input_grad
         if torch.is_grad_enabled():
-            return (*layerwise_gradients(ctx.blocks, saved[0], weights, dy, ctx.needs_input_grad),)
+            return layerwise_gradients(ctx.blocks, entering, weights, dy, wanted)
+        kept = [entering, *ctx.kept, None]
         dy, following, found = dy.contiguous(memory_format=LAST), (None, None), []
         for i, block in reversed(list(enumerate(ctx.blocks))):
-            x, *taps, statistics, which, y = saved[5 * i : 5 * i + 6]
-            dx = torch.empty_like(x) if i or block.norm or ctx.needs_input_grad[0] else None
+            x, *taps, statistics, which, y = kept[5 * i : 5 * i + 6]
+            dx = torch.empty_like(x) if i or block.norm or wanted[0] else None
             taken = torch.empty(2, block.entering[0]) if block.norm else None
-            gradients = [None if one is None else torch.zeros_like(one) for one in (*weights[4 * i : 4 * i + 2], *taps)]
+            d_norm = [one if one is None else torch.empty_like(one) for one in weights[4 * i : 4 * i + 2]]
+            d_taps = [one if one is None else torch.zeros(ctx.threads, *one.shape) for one in taps]
             kernels = load(block.library)
             kernels.backward(
-                len(x), *map(address, (x, *taps, statistics, which, y, *following, dy, dx, taken, *gradients))
-            )
-            found = [
-                *gradients[:2],
-                *[one if one is None else one.permute(3, 2, 0, 1) for one in gradients[2:]],
-                *found,
-            ]
+                len(x), ctx.threads,
+                *addresses(x, *taps, statistics, which, y, *following, dy, dx, taken, *d_norm, *d_taps),
+            )  # fmt: skip
+            d_taps = [one if one is None else one.sum(0) if ctx.threads > 1 else one[0] for one in d_taps]
+            found = [*d_norm, *[one if one is None else one.permute(3, 2, 0, 1) for one in d_taps], *found]
             dy, following = dx, (statistics, taken)
-        if block.norm and ctx.needs_input_grad[0]:
-            kernels.complete(len(x), *map(address, (x, statistics, taken, dx)))
-        wanted = ctx.needs_input_grad
-        return (*[one if needed else None for one, needed in zip((dx, None, *found), wanted, strict=True)],)
+        if block.norm and wanted[0]:
+            kernels.complete(len(x), *addresses(x, statistics, taken, dx))
+        return tuple(one if needed else None for one, needed in zip((dx, None, *found), wanted, strict=True))
 
 
-def layerwise_gradients(blocks: list[Block], x: Tensor, weights: Sequence, dy: Tensor, wanted: Sequence[bool]) -> list:
+def layerwise_gradients(blocks: list[Block], x: Tensor, weights: Sequence, dy: Tensor, wanted: Sequence[bool]) -> tuple:
     """Return the gradients of a chain's inputs as PyTorch finds them, so that they have gradients themselves."""
     y = x
     for i, block in enumerate(blocks):
         y = block.layerwise(y, *weights[4 * i : 4 * i + 4])
     given = [one for one, needed in zip((x, None, *weights), wanted, strict=True) if needed]
     found = iter(torch.autograd.grad(y, given, dy, create_graph=True))
-    return [next(found) if needed else None for needed in wanted]
+    return tuple(next(found) if needed else None for needed in wanted)
 
 
 def is_plain(tensor: Tensor) -> bool:
@@ -179,9 +193,9 @@ def by_tap(weight: Tensor | None) -> Tensor | None:
     return None if weight is None else weight.permute(2, 3, 1, 0).contiguous()
 
 
-def address(tensor: Tensor | None) -> int | None:
-    """Return where the numbers of a tensor are."""
-    return None if tensor is None else tensor.data_ptr()
+def addresses(*tensors: Tensor | None) -> list[int | None]:
+    """Return where the numbers of tensors are."""
+    return [None if tensor is None else tensor.data_ptr() for tensor in tensors]
 
 
 class CompiledNetwork:
@@ -353,8 +367,8 @@ def load(library: Path) -> ctypes.CDLL:
     """Load a library. Raises OSError if it is not there or damaged, and AttributeError if it is another one."""
     found = ctypes.CDLL(str(library))
     pointer, number = ctypes.c_void_p, ctypes.c_float
-    found.forward.argtypes = [ctypes.c_long, *[pointer] * 6, number, number, *[pointer] * 6]
-    found.backward.argtypes = [ctypes.c_long, *[pointer] * 15]
+    found.forward.argtypes = [ctypes.c_long, ctypes.c_int, *[pointer] * 6, number, number, *[pointer] * 6]
+    found.backward.argtypes = [ctypes.c_long, ctypes.c_int, *[pointer] * 15]
     found.complete.argtypes = [ctypes.c_long, *[pointer] * 4]
     found.forward.restype = found.backward.restype = found.complete.restype = None
     return found

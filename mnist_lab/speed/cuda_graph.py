@@ -51,9 +51,10 @@ class RecordedUpdate(Update):
         if self.step is None:
             try:
                 self.step = self.record(images.clone(), labels.clone())
-            except torch.OutOfMemoryError:  # a RuntimeError too, but one that would only come back
-                raise
             except RuntimeError as error:
+                for cause in (error, error.__context__):  # to end a recording may fail because of the first error
+                    if isinstance(cause, torch.OutOfMemoryError):  # which would only come back
+                        raise cause from None
                 warnings.warn(f"training without a CUDA graph, since recording one failed: {error}", stacklevel=2)
                 self.step = super().__call__
         return self.step(images, labels)

@@ -1,4 +1,4 @@
-// One block of a network in training, forward and backward, in single precision, on one thread:
+// One block of a network in training, forward and backward, in single precision:
 //
 //     [batch norm -> [SiLU]] -> [depthwise convolution] -> [convolution] -> [2x2 max pooling]
 //
@@ -9,7 +9,8 @@
 //     CONV, CONV_PAD            likewise
 // so that every loop has a fixed length, and accumulators stay in registers. Images are (height, width, channels), as
 // channels_last has them; weights are (K, K, in, out). The loops vectorise over channels, with GCC's vector types.
-// NaN and infinity pass through: nothing here may be compiled with -ffast-math.
+// NaN and infinity pass through: nothing here may be compiled with -ffast-math. Threads share the images of a batch, and
+// what they sum is added in their order: the same number of threads gives the same bits.
 
 #include <cstring>
 #include <cmath>
@@ -286,22 +287,40 @@ struct Maps {
     }
 };
 
+// Call work(part, first, last) for each thread's part of the images. Denormal numbers are flushed as the caller has it.
+template <class Work> void share(long images, int threads, Work work) {
+    unsigned mode = __builtin_ia32_stmxcsr();
+#pragma omp parallel for num_threads(threads) schedule(static, 1)
+    for (int part = 0; part < threads; part++) {
+        __builtin_ia32_ldmxcsr(mode);
+        work(part, images * part / threads, images * (part + 1) / threads);
+    }
+}
+
 // Write what leaves the block for so many images to `y`, and, for the way back, which maxima were pooled, and
 // `statistics` (4, IN): the norm's mean and 1 / standard deviation, and the scale and shift that it amounts to.
-// `moments` (2, IN) are the sums of what enters, and of its squares; those of what leaves are added to `y_moments`
+// `moments` (threads, 2, IN) are sums of what enters, and of its squares; those of what leaves are added to `y_moments`
 // unless it is null. The norm's running statistics move.
-extern "C" void forward(long images, const float* x, const double* moments, const float* scale, const float* offset,
-                        float* running_mean, float* running_variance, float momentum, float epsilon,
-                        const float* taps, const float* weights, float* statistics, float* y, unsigned char* which,
-                        double* y_moments) {
+extern "C" void forward(long images, int threads, const float* x, const double* moments, const float* scale,
+                        const float* offset, float* running_mean, float* running_variance, float momentum,
+                        float epsilon, const float* taps, const float* weights, float* statistics, float* y,
+                        unsigned char* which, double* y_moments) {
     if constexpr (NORM) {
-        double count = (double)images * HEIGHT * WIDTH, own[2 * IN] = {};
+        double count = (double)images * HEIGHT * WIDTH, own[threads * 2 * IN] = {};
         if (!moments) {
-            for (long image = 0; image < images; image++) add_moments<IN>(x + image * ENTERING, HEIGHT * WIDTH, own);
+            share(images, threads, [&](int part, long first, long last) {
+                for (long image = first; image < last; image++)
+                    add_moments<IN>(x + image * ENTERING, HEIGHT * WIDTH, own + part * 2 * IN);
+            });
             moments = own;
         }
         for (int i = 0; i < IN; i++) {
-            double mean = moments[i] / count, variance = moments[IN + i] / count - mean * mean;
+            double sum = 0, square = 0;
+            for (int part = 0; part < threads; part++) {
+                sum += moments[part * 2 * IN + i];
+                square += moments[(part * 2 + 1) * IN + i];
+            }
+            double mean = sum / count, variance = square / count - mean * mean;
             variance = variance < 0 ? 0 : variance;
             statistics[i] = mean;
             statistics[IN + i] = 1 / std::sqrt(variance + epsilon);
@@ -311,103 +330,115 @@ extern "C" void forward(long images, const float* x, const double* moments, cons
             running_variance[i] += momentum * ((float)(variance * count / (count - 1)) - running_variance[i]);
         }
     }
-    Maps maps;
-    for (long image = 0; image < images; image++) {
-        float* to = y + image * LEAVING;
-        maps.fill<false>(x + image * ENTERING, statistics, taps);
-        const float* from = maps.to_convolution;
-        if constexpr (POOL) {
-            for (int row = 0; row < OUT_HEIGHT; row++) {  // two rows of the map at a time, which stay in the cache
-                const float* two = from + 2 * row * CONV_WIDTH * IN;
-                if constexpr (CONV) convolve<2, CONV_WIDTH, IN, OUT, CV>(two, weights, maps.map);
-                int place = row * OUT_WIDTH * OUT;
-                pool<MAP_WIDTH, OUT>(CONV ? maps.map : two, to + place, which + image * LEAVING + place);
+    share(images, threads, [&](int part, long first, long last) {
+        Maps maps;
+        for (long image = first; image < last; image++) {
+            float* to = y + image * LEAVING;
+            maps.fill<false>(x + image * ENTERING, statistics, taps);
+            const float* from = maps.to_convolution;
+            if constexpr (POOL) {
+                for (int row = 0; row < OUT_HEIGHT; row++) {  // two rows of the map at a time, which stay in the cache
+                    const float* two = from + 2 * row * CONV_WIDTH * IN;
+                    if constexpr (CONV) convolve<2, CONV_WIDTH, IN, OUT, CV>(two, weights, maps.map);
+                    int place = row * OUT_WIDTH * OUT;
+                    pool<MAP_WIDTH, OUT>(CONV ? maps.map : two, to + place, which + image * LEAVING + place);
+                }
+            } else if constexpr (CONV) {
+                convolve<MAP_HEIGHT, CONV_WIDTH, IN, OUT, CV>(from, weights, to);
+            } else {
+                memcpy(to, from, LEAVING * sizeof(float));
             }
-        } else if constexpr (CONV) {
-            convolve<MAP_HEIGHT, CONV_WIDTH, IN, OUT, CV>(from, weights, to);
-        } else {
-            memcpy(to, from, LEAVING * sizeof(float));
+            if (y_moments) add_moments<OUT>(to, OUT_HEIGHT * OUT_WIDTH, y_moments + part * 2 * OUT);
         }
-        if (y_moments) add_moments<OUT>(to, OUT_HEIGHT * OUT_WIDTH, y_moments);
-    }
+    });
 }
 
-// Given `dy`, the gradient of `y`, add the gradients of all weights to their places, which hold 0, and write that of
-// `x` to `dx`, which is null if there is no norm and nobody wants it.
+// Given `dy`, the gradient of `y`, write that of `x` to `dx`, which is null if there is no norm and nobody wants it; add
+// the gradients of the convolutions to `d_taps` and `d_weights`, which hold 0, with a copy for each thread; and write
+// those of the norm.
 // A norm's gradient needs sums over the batch, which are known only in the end: with a norm, `dx` stops short of it, and
 // what it lacks is written to `taken`; see `through_norm`. Likewise `dy` may be that of the norm that follows, whose
 // `y_statistics` and `y_taken` are then not null.
-extern "C" void backward(long images, const float* x, const float* taps, const float* weights, const float* statistics,
-                         const unsigned char* which, const float* y, const float* y_statistics, const float* y_taken,
-                         const float* dy, float* dx, float* taken, float* d_scale, float* d_offset, float* d_taps,
-                         float* d_weights) {
+extern "C" void backward(long images, int threads, const float* x, const float* taps, const float* weights,
+                         const float* statistics, const unsigned char* which, const float* y,
+                         const float* y_statistics, const float* y_taken, const float* dy, float* dx, float* taken,
+                         float* d_scale, float* d_offset, float* d_taps, float* d_weights) {
     constexpr int L = lanes(IN), BORDER = CV - 1 - CONV_PAD, D_BORDER = DW - 1 - DEPTHWISE_PAD;
-    Maps maps;
-    alignas(64) float leaving[LEAVING], d_mid[MID_HEIGHT * MID_WIDTH * IN], d_active[ENTERING];
-    alignas(64) float padded[CONV ? (MAP_HEIGHT + 2 * BORDER) * (MAP_WIDTH + 2 * BORDER) * OUT : 1] = {};
-    alignas(64) float d_padded[DEPTHWISE ? (MID_HEIGHT + 2 * D_BORDER) * (MID_WIDTH + 2 * D_BORDER) * IN : 1] = {};
     alignas(64) float turned[CONV ? CV * CV * IN * OUT : 1], turned_taps[DW * DW * IN];
     if constexpr (CONV) turn(weights, turned, CV, IN, OUT);
     if constexpr (DEPTHWISE) turn(taps, turned_taps, DW, 1, IN);
-    double sums[IN] = {}, products[IN] = {};
-    for (long image = 0; image < images; image++) {
-        const float *from = dy + image * LEAVING, *entering = x + image * ENTERING;
-        float* to = dx ? dx + image * ENTERING : nullptr;
-        if (y_statistics) {
-            through_norm<OUT>(y + image * LEAVING, OUT_HEIGHT * OUT_WIDTH, y_statistics, y_taken, from, leaving);
-            from = leaving;
-        }
-        maps.fill<true>(entering, statistics, taps);
-        if constexpr (POOL) {
-            unpool<MAP_HEIGHT, MAP_WIDTH, OUT>(from, which + image * LEAVING, maps.map);
-            from = maps.map;
-        }
-        if constexpr (CONV) {
-            convolve_weights<MAP_HEIGHT, CONV_WIDTH, IN, OUT, CV>(maps.to_convolution, from, d_weights);
-            if (!DEPTHWISE && !to) continue;
-            from = pad<MAP_HEIGHT, MAP_WIDTH, OUT, BORDER>(from, padded);
-            convolve<MID_HEIGHT, MAP_WIDTH + 2 * BORDER, OUT, IN, CV>(from, turned, d_mid);
-            from = d_mid;
-        }
-        if constexpr (DEPTHWISE) {
-            depthwise_weights<HEIGHT + 2 * PAD, PADDED_WIDTH, IN, DW>(maps.to_depthwise, from, d_taps);
-            if (!to) continue;
-            if constexpr (MID_HEIGHT * MID_WIDTH == 1 && !PAD) {  // one place: each tap has a pixel of its own
-                for (int tap = 0; tap < DW * DW; tap++)
-                    for (int i = 0; i < IN; i++) d_active[tap * IN + i] = taps[tap * IN + i] * from[i];
-            } else {
-                from = pad<MID_HEIGHT, MID_WIDTH, IN, D_BORDER>(from, d_padded);
-                depthwise<MID_HEIGHT + 2 * D_BORDER, MID_WIDTH + 2 * D_BORDER, IN, DW>(from, turned_taps, d_active);
+    double all_sums[threads * IN] = {}, all_products[threads * IN] = {};
+    share(images, threads, [&](int part, long first, long last) {
+        double *sums = all_sums + part * IN, *products = all_products + part * IN;
+        Maps maps;
+        alignas(64) float leaving[LEAVING], d_mid[MID_HEIGHT * MID_WIDTH * IN], d_active[ENTERING];
+        alignas(64) float padded[CONV ? (MAP_HEIGHT + 2 * BORDER) * (MAP_WIDTH + 2 * BORDER) * OUT : 1] = {};
+        alignas(64) float d_padded[DEPTHWISE ? (MID_HEIGHT + 2 * D_BORDER) * (MID_WIDTH + 2 * D_BORDER) * IN : 1] = {};
+        for (long image = first; image < last; image++) {
+            const float *from = dy + image * LEAVING, *entering = x + image * ENTERING;
+            float* to = dx ? dx + image * ENTERING : nullptr;
+            if (y_statistics) {
+                through_norm<OUT>(y + image * LEAVING, OUT_HEIGHT * OUT_WIDTH, y_statistics, y_taken, from, leaving);
+                from = leaving;
             }
-            from = d_active;
-        }
-        if constexpr (NORM) {
-            for (int channel = 0; channel < IN; channel += L) {
-                Vector<L> mean = load<L>(statistics + channel), sum = {}, product = {};
-                for (int at = channel; at < ENTERING; at += IN) {
-                    Vector<L> gradient = load<L>(from + at);
-                    if constexpr (SILU) gradient *= load<L>(maps.slope + at);
-                    store<L>(to + at, gradient);
-                    sum += gradient;
-                    product += gradient * (load<L>(entering + at) - mean);
-                }
-                for (int i = 0; i < L; i++) {
-                    sums[channel + i] += sum[i];
-                    products[channel + i] += product[i];
-                }
+            maps.fill<true>(entering, statistics, taps);
+            if constexpr (POOL) {
+                unpool<MAP_HEIGHT, MAP_WIDTH, OUT>(from, which + image * LEAVING, maps.map);
+                from = maps.map;
             }
-        } else if (to) {
-            memcpy(to, from, ENTERING * sizeof(float));
+            if constexpr (CONV) {
+                float* d_own = d_weights + part * CV * CV * IN * OUT;
+                convolve_weights<MAP_HEIGHT, CONV_WIDTH, IN, OUT, CV>(maps.to_convolution, from, d_own);
+                if (!DEPTHWISE && !to) continue;
+                from = pad<MAP_HEIGHT, MAP_WIDTH, OUT, BORDER>(from, padded);
+                convolve<MID_HEIGHT, MAP_WIDTH + 2 * BORDER, OUT, IN, CV>(from, turned, d_mid);
+                from = d_mid;
+            }
+            if constexpr (DEPTHWISE) {
+                float* d_own = d_taps + part * DW * DW * IN;
+                depthwise_weights<HEIGHT + 2 * PAD, PADDED_WIDTH, IN, DW>(maps.to_depthwise, from, d_own);
+                if (!to) continue;
+                if constexpr (MID_HEIGHT * MID_WIDTH == 1 && !PAD) {  // one place: each tap has a pixel of its own
+                    for (int tap = 0; tap < DW * DW; tap++)
+                        for (int i = 0; i < IN; i++) d_active[tap * IN + i] = taps[tap * IN + i] * from[i];
+                } else {
+                    from = pad<MID_HEIGHT, MID_WIDTH, IN, D_BORDER>(from, d_padded);
+                    depthwise<MID_HEIGHT + 2 * D_BORDER, MID_WIDTH + 2 * D_BORDER, IN, DW>(from, turned_taps, d_active);
+                }
+                from = d_active;
+            }
+            if constexpr (NORM) {
+                for (int channel = 0; channel < IN; channel += L) {
+                    Vector<L> mean = load<L>(statistics + channel), sum = {}, product = {};
+                    for (int at = channel; at < ENTERING; at += IN) {
+                        Vector<L> gradient = load<L>(from + at);
+                        if constexpr (SILU) gradient *= load<L>(maps.slope + at);
+                        store<L>(to + at, gradient);
+                        sum += gradient;
+                        product += gradient * (load<L>(entering + at) - mean);
+                    }
+                    for (int i = 0; i < L; i++) {
+                        sums[channel + i] += sum[i];
+                        products[channel + i] += product[i];
+                    }
+                }
+            } else if (to) {
+                memcpy(to, from, ENTERING * sizeof(float));
+            }
         }
-    }
+    });
     if constexpr (NORM) {
         double count = (double)images * HEIGHT * WIDTH;
         for (int i = 0; i < IN; i++) {
-            double inverse = statistics[IN + i];
-            d_offset[i] = sums[i];
-            d_scale[i] = products[i] * inverse;
-            taken[i] = sums[i] / count;
-            taken[IN + i] = products[i] / count * inverse * inverse;
+            double sum = 0, product = 0, inverse = statistics[IN + i];
+            for (int part = 0; part < threads; part++) {
+                sum += all_sums[part * IN + i];
+                product += all_products[part * IN + i];
+            }
+            d_offset[i] = sum;
+            d_scale[i] = product * inverse;
+            taken[i] = sum / count;
+            taken[IN + i] = product / count * inverse * inverse;
         }
     }
 }

@@ -1,9 +1,17 @@
-"""A benchmark as a table and in words."""
+"""A benchmark as tables and in words."""
+
+import math
+import statistics
+from collections.abc import Iterable
 
 from mnist_lab.experiment import TARGET
-from mnist_lab.speed.benchmark import EPOCH, MANY, Benchmark
+from mnist_lab.speed.benchmark import MANY, Benchmark
+from mnist_lab.speed.ways import BASELINE, EPOCH
 
 HEADERS = ("images are fed as", "network", "batch", "threads", "s/epoch", "ratio")
+TOGETHER_HEADERS = ("trained with", "processes", "threads each", "images/s", "ratio")
+BOARD_HEADERS = ("on", "threads", "seeds", "epochs", f"seconds to {100 * TARGET:.2f} %")
+NOT_MEASURED = "not measured"
 
 
 def ways_rows(found: Benchmark) -> list[tuple[str, ...]]:
@@ -14,30 +22,68 @@ def ways_rows(found: Benchmark) -> list[tuple[str, ...]]:
     ]
 
 
+def together_rows(found: Benchmark) -> list[tuple[str, ...]]:
+    """Return what threads and processes train together, in the columns of TOGETHER_HEADERS."""
+    return [
+        (one.layers, str(one.processes), str(one.threads), f"{one.images_per_second:,.0f}", f"{one.ratio:.2f}")
+        for one in found.throughputs
+    ]
+
+
+def board_rows(found: Benchmark) -> list[tuple[str, ...]]:
+    """Return how soon the target is reached on held-out images, mean of all seeds, in the columns of BOARD_HEADERS."""
+    rows = [
+        (one.where, str(one.threads), str(len(one.epochs)), mean_of(one.epochs), mean_of(one.seconds))
+        for one in found.board
+    ]
+    return [*rows, ("a GPU", NOT_MEASURED, NOT_MEASURED, NOT_MEASURED, NOT_MEASURED)]
+
+
+def kinds(found: Benchmark) -> list[str]:
+    """Return the kinds of layers that a step was measured with."""
+    return list(dict.fromkeys(cost.layers for cost in found.costs))
+
+
+def mean_of(values: Iterable[float | None]) -> str:
+    """Return the mean over seeds, or how many of them do not reach the target."""
+    values = list(values)
+    missed = values.count(None)
+    return f"{missed} of {len(values)} do not reach it" if missed else f"{statistics.fmean(values):.1f}"
+
+
 def as_text(found: Benchmark) -> str:
-    """Return the ways to train, a line each, and everything else in words."""
-    lines = [HEADERS, *ways_rows(found)]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    aligned = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
-    return "\n".join([*aligned, "", *in_sentences(found)])
+    """Return the tables, a line a row, and everything else in words."""
+    first = aligned([HEADERS, *ways_rows(found)])
+    others = [aligned([TOGETHER_HEADERS, *together_rows(found)]), aligned([BOARD_HEADERS, *board_rows(found)])]
+    return "\n\n".join([first, *others, "\n".join(in_sentences(found))])
+
+
+def aligned(rows: list[tuple[str, ...]]) -> str:
+    """Return rows as lines of text with straight columns."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
 
 
 def in_sentences(found: Benchmark) -> list[str]:
-    """Return in words what the table does not show."""
-    alone = min(way.seconds_per_epoch for way in found.ways if way.threads == 1)
-    memory = "not measured" if found.peak_memory is None else f"{found.peak_memory:.2f} GiB"
-    target, held_out, gpu = f"{100 * TARGET:g} %", "The accuracy on held-out images", "not measured"
+    """Return in words what the tables do not show."""
+    alone = min((way for way in found.ways if way.threads == 1), key=lambda way: way.seconds_per_epoch)
+    memory = NOT_MEASURED if found.peak_memory is None else f"{found.peak_memory:.2f} GiB"
+    target, held_out, gpu = f"{100 * TARGET:g} %", "The accuracy on held-out images", NOT_MEASURED
     reached = f"{held_out} does not stay at {target}."
     if found.epochs_to_target is not None:
         reached = f"{held_out} stays at or above {target} from epoch {found.epochs_to_target} on, after "
         reached += f"{found.seconds_to_target:.0f} s."
     if found.gpu_run is not None and found.gpu_many is not None:
         gpu = f"{found.gpu_run:.2f} s for a run after a warm-up, {found.gpu_many:.1f} s for {MANY} seeds side by side"
+    published = min((way.ratio for way in found.ways if way.model == BASELINE), default=math.nan)
+    fastest = min(way.ratio for way in found.ways)
     return [
         f"Seconds are for {EPOCH:,} images, with augmentation and optimizer, without evaluation: medians of rounds in "
         "which all ways take turns. A ratio compares a way with the first one in the same round.",
+        f"{BASELINE} as published, with the better number of workers, takes {published / fastest:.1f} times as long as "
+        f"the fastest way, and {published / alone.ratio:.1f} times as long as the fastest one of one thread.",
         f"The multiply-accumulates of an epoch alone would take one thread {found.floor:.1f} s; the whole epoch takes "
-        f"{alone / found.floor:.1f} times as long.",
+        f"{alone.seconds_per_epoch / found.floor:.1f} times as long.",
         f"Two processes of one thread each train {found.two_processes:.2f} times as many images per second as one.",
         reached,
         f"Memory of a process that trains one seed, at its peak: {memory}. GPU: {gpu}.",

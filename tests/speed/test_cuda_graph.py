@@ -85,6 +85,21 @@ def test_running_out_of_memory_is_not_hidden(few):
         train(Rehearsal, few, loss=Failing(2, torch.OutOfMemoryError("no memory")))
 
 
+class Unended(Rehearsal):
+    """Where a recording that has failed cannot be ended either."""
+
+    def record(self, images, labels):
+        try:
+            return super().record(images, labels)
+        finally:
+            raise RuntimeError("operation failed due to a previous error during capture")
+
+
+def test_running_out_of_memory_is_not_hidden_by_what_it_leads_to(few):
+    with pytest.raises(torch.OutOfMemoryError):
+        train(Unended, few, loss=Failing(2, torch.OutOfMemoryError("no memory")))
+
+
 def test_every_tensor_that_an_update_changes_is_known(few):
     model = stack([build("CompactNet")] * 2)
     optimizer, average = OPTIMIZERS["Adam"](model.parameters()), WeightAverage(model, 0.9)

@@ -1,0 +1,56 @@
+import pytest
+import torch
+
+from mnist_lab.fields.trace import facts
+from mnist_lab.models import MODELS
+from mnist_lab.speed import figures, step
+from mnist_lab.speed.step import CAUSES, EVERYTHING_ELSE, GIVEN_BACK, Cost
+from mnist_lab.speed.ways import usable_layers
+from mnist_lab.studies.others.series_e import E3
+
+
+@pytest.mark.parametrize("make", [*MODELS.values(), E3])
+def test_multiply_accumulates_are_those_of_the_facts(make):
+    assert step.multiply_accumulates(make()) == facts(make()).multiply_accumulates
+
+
+def test_shares_of_the_time_add_up_and_convolutions_are_seen(recipe, settings):
+    shares = step.time_shares(recipe, settings, sample=200)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert all(share > 0 for share in shares.values()) and "convolution, backward" in shares
+
+
+def test_a_matrix_product_is_no_slower_than_in_plain_python():
+    assert step.matrix_rate(size=64, repeats=3) > 1e7
+    assert torch.get_num_threads() == 1
+
+
+def test_a_step_is_taken_apart_by_layer_and_cause(recipe, settings):
+    costs = step.step_costs(recipe, settings, 0.01)
+    kinds = list(dict.fromkeys(cost.layers for cost in costs))
+    assert kinds == [GIVEN_BACK, *reversed(usable_layers(recipe, torch.device("cpu")))]
+    for kind in kinds:
+        own = [cost for cost in costs if cost.layers == kind]
+        assert own[0].part == "5x5 convolution, max pooling" and own[-1].part == "optimizer and average"
+        assert all(getattr(cost, cause) >= 0 for cost in own for cause in CAUSES)
+        assert all(cost.total > 0 for cost in own)
+        assert own[0].arithmetic == max(cost.arithmetic for cost in own)  # 24 x 24 x 25 x 16 products, twice
+
+
+def test_touching_new_memory_takes_time():
+    assert 1e-9 < step.seconds_per_fault() < 1e-4
+
+
+def test_everything_else_comes_last():
+    figure = figures.time_shares({"norm": 0.2, EVERYTHING_ELSE: 0.5, "pooling": 0.3}, "shares")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [EVERYTHING_ELSE, "norm", "pooling"]
+
+
+def test_costs_are_drawn_a_panel_for_each_kind_of_layers():
+    costs = [Cost(kind, part, 100, 20, 0, 300) for kind in ("ours", "theirs") for part in ("norm", "loss")]
+    figure = figures.step_costs(costs, "a step")
+    assert [axis.get_title() for axis in figure.axes] == ["ours: 0.8 ms", "theirs: 0.8 ms"]
+    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == [
+        "arithmetic", "dispatch", "page faults", "memory",
+    ]  # fmt: skip
+    assert len(figures.step_costs([], "nothing yet").axes) == 1

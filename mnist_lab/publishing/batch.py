@@ -65,7 +65,7 @@ def start(
 
 def code_digest(steps: list[Step], root: Path) -> str:
     """Return digests of the code cells of ``steps``, of what they import, and of the tracked records of the steps."""
-    package = folder_digest(Path(__file__).parents[1], "*.py", "fields/*.py", "evidence/*.py")
+    package = folder_digest(Path(__file__).parents[1], "*.py", "fields/*.py", "evidence/*.py", "use/*.py")
     tracked = folder_digest(tracked_steps(root), "*.jsonl")
     return " ".join([*(fingerprint(read(step.path)) for step in steps), package, tracked])
 

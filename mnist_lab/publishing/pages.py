@@ -2,16 +2,18 @@
 
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
 from mnist_lab import LabError
 from mnist_lab.evidence.records import TRACKED, Record, load
 from mnist_lab.evidence.results import summarise
-from mnist_lab.evidence.tables import beside, mean_and_sd, overview
+from mnist_lab.evidence.tables import beside, headline_table, mean_and_sd, overview
 from mnist_lab.evidence.uncertainty import wilson_interval
 from mnist_lab.publishing.batch import tracked_steps
+from mnist_lab.publishing.card import CARD, card_blocks
 from mnist_lab.publishing.headless import execute, read
 from mnist_lab.publishing.notebooks import digests, finalise, fingerprint, folder_digest, write
 from mnist_lab.runtime import ROOT, write_whole
@@ -20,19 +22,19 @@ BLOCK = re.compile(r"(<!-- (?P<name>[\w-]+):begin\b[^>]*-->\n)(?:.*?\n)??(<!-- (
 
 
 def refresh(root: Path = ROOT, force: bool = False) -> None:
-    """Write README's generated blocks anew, and execute the notebooks of evidence that are stale, or all.
+    """Write the generated blocks of README and of the model card anew, and execute stale notebooks of evidence, or all.
 
     Raises LabError if there are no records, none fill a block of README, or a notebook fails.
     """
     records = load(tracked_steps(root))
     if not records:
         raise LabError("there are no records of the steps: run them first, with ./run_all.sh --publish")
-    readme = root / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    rendered = render(text, records)
-    if rendered != text:
-        write_whole(readme, rendered.encode())
-        print("written anew: README.md", flush=True)
+    for page, blocks in ((Path("README.md"), make_blocks), (CARD, partial(card_blocks, root=root))):
+        text = (root / page).read_text(encoding="utf-8") if (root / page).is_file() else ""
+        rendered = fill(text, blocks(records), page.name) if text else ""
+        if rendered != text:
+            write_whole(root / page, rendered.encode())
+            print(f"written anew: {page.as_posix()}", flush=True)
     for path in find_evidence(root):
         if force or is_stale(path, root):
             execute_in_place(path, root)
@@ -78,17 +80,23 @@ def render(text: str, records: Sequence[Record]) -> str:
 
     Raises LabError for a block that they do not fill.
     """
-    blocks = make_blocks(records)
+    return fill(text, make_blocks(records), "README.md")
+
+
+def fill(text: str, blocks: Mapping[str, str], name: str) -> str:
+    """Return ``text`` of the page ``name`` with every generated block replaced. Raises LabError for one not there."""
     unknown = [match["name"] for match in BLOCK.finditer(text) if match["name"] not in blocks]
     if unknown:
-        raise LabError(f"README.md has the generated block {unknown[0]}, but the records fill {', '.join(blocks)}")
+        raise LabError(f"{name} has the generated block {unknown[0]}, but the records fill {', '.join(blocks)}")
     return BLOCK.sub(lambda match: f"{match[1]}{blocks[match['name']]}\n{match[3]}", text)
 
 
 def make_blocks(records: Sequence[Record]) -> dict[str, str]:
     """Return the text of each block by its name; "step-N" is that of a step. ``records`` are in order of steps."""
     results, consistency, gains, *on_gpu = [table.markdown() for table in overview(records)]
-    blocks = {"results": "\n\n".join([results, *on_gpu]), "consistency": consistency, "gains": gains}
+    headline = headline_table(summarise([record for record in records if record.device_type == "cpu"])).markdown()
+    blocks = {"headline": headline, "results": "\n\n".join([results, *on_gpu])}
+    blocks |= {"consistency": consistency, "gains": gains}
     for step, group in groupby(records, key=lambda record: record.step):
         own = list(group)
         cpu = [record for record in own if record.device_type == "cpu"]

@@ -1,12 +1,14 @@
-"""From a run to what is tracked: notebooks, figures and records of the steps."""
+"""From a run to what is tracked: notebooks, figures and records of the steps, and step 3's weights."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
+from mnist_lab import use
 from mnist_lab.evidence import records
 from mnist_lab.evidence.records import Record, is_publishable
 from mnist_lab.options import UsageError
 from mnist_lab.publishing.batch import tracked_steps
+from mnist_lab.publishing.card import WEIGHTS
 from mnist_lab.publishing.headless import read
 from mnist_lab.publishing.notebooks import Step, digests, finalise, find_steps, write
 from mnist_lab.runtime import ROOT, write_whole
@@ -37,11 +39,11 @@ def refuse(reasons: list[str]) -> None:
 
 
 def publish(folder: Path, root: Path = ROOT) -> list[Path]:
-    """Replace the tracked notebooks, figures and records of all steps by those of the run in ``folder``.
+    """Replace the tracked notebooks, figures, records and weights of the steps by those of the run in ``folder``.
 
     What the steps no longer make is removed. Everything is checked before the first file is written. Returns the
-    files written; raises UsageError or NotebookError with everything as it was, and OSError from a full disk: git
-    restore brings the old files back.
+    files written; raises UsageError, NotebookError or WeightsError with everything as it was, and OSError from a full
+    disk: git restore brings the old files back.
     """
     steps, made = find_steps(root), records.load(folder)
     check_records(steps, made)
@@ -49,7 +51,11 @@ def publish(folder: Path, root: Path = ROOT) -> list[Path]:
     notebooks = {
         step.path: finalise(read(folder / step.path.name), step.path, files=digests(figures[step])) for step in steps
     }
+    trained = check_weights(folder, made)
     written = replace_records(made, root)
+    if trained is not None:
+        write_whole(root / WEIGHTS, trained.read_bytes())
+        written.append(root / WEIGHTS)
     images = root / "images"
     for step in steps:
         for old in images.glob(f"{step.path.name[:2]}_*.png"):
@@ -60,6 +66,22 @@ def publish(folder: Path, root: Path = ROOT) -> list[Path]:
     for path, notebook in notebooks.items():
         write(notebook, path)
     return [*written, *notebooks]
+
+
+def check_weights(folder: Path, made: list[Record]) -> Path | None:
+    """Return the weights that a run in ``folder`` left of step 3, if a CPU trained them.
+
+    The published ones belong to the table of results, which holds runs on CPUs only. Raises WeightsError if the file
+    is damaged, and UsageError if it is of another run than the record.
+    """
+    path = folder / "03_weights.safetensors"
+    like = next((one for one in made if (one.kind, one.step, one.device_type) == ("step", 3, "cpu")), None)
+    if like is None or not path.is_file():
+        return None
+    header = use.load(path).header
+    if (header.recipe, header.seed, header.accuracy) != (like.recipe, like.seed, like.accuracy):
+        refuse([f"{path.name} is not of the run that step 3's record describes"])
+    return path
 
 
 def replace_records(made: list[Record], root: Path) -> list[Path]:

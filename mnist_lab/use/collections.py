@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mnist_lab.data import DataNotFound, load_mnist, read_verified
+from mnist_lab.data import DataNotFound, Split, load_mnist, read_verified
 from mnist_lab.download import TIMEOUT, socket_timeout
 from mnist_lab.runtime import ROOT
 
@@ -24,10 +24,12 @@ MARGIN = 4  # pixels of paper around a bitmap that its ink fills to the edge
 Drawn = Iterator[tuple[np.ndarray, int]]  # pictures (H, W) of bytes, black on white, each with its digit
 
 
-def drawn_large() -> Drawn:
-    """Yield MNIST's test images as drawings: 4 to 10 times as large, black on white, anywhere on a larger page."""
-    test, generator = load_mnist().test, np.random.default_rng(0)
-    for image, label in zip(test.images[:, 0].numpy(), test.labels.tolist(), strict=True):
+def drawn_large(split: Split | None = None) -> Drawn:
+    """Yield images, by default MNIST's test images, as drawings: 4 to 10 times as large, black on white, anywhere on a
+    larger page.
+    """
+    split, generator = split or load_mnist().test, np.random.default_rng(0)
+    for image, label in zip(split.images[:, 0].cpu().numpy(), split.labels.tolist(), strict=True):
         side = 28 * int(generator.integers(4, 11))
         page = np.full(generator.integers(side, 2 * side, size=2), 255, dtype=np.uint8)
         top, left = (int(generator.integers(0, length - side + 1)) for length in page.shape)

@@ -229,10 +229,12 @@ def shared(one: Box, other: Box, axis: int) -> int:
 
 
 def width(box: Box) -> int:
+    """Return how many columns a box has."""
     return box[2] - box[0]
 
 
 def height(box: Box) -> int:
+    """Return how many rows a box has."""
     return box[3] - box[1]
 
 

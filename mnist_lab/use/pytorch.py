@@ -76,15 +76,14 @@ def describe(module: nn.Module) -> Layer:
         names = ("stride", "padding") if isinstance(module, nn.Conv2d) else ("kernel_size", "stride", "padding")
         values = {name.removesuffix("_size"): same(getattr(module, name)) for name in names}
         options = {"dilation": 1, "padding_mode": "zeros", "ceil_mode": False, "count_include_pad": True}
-        kernel = same(module.kernel_size)
         usual = all(same(getattr(module, name, usual)) == usual for name, usual in options.items())
-        if usual and kernel is not None and None not in values.values():
+        if usual and all(isinstance(value, int) for value in (*values.values(), same(module.kernel_size))):
             return Layer(kind=kinds[type(module)], groups=getattr(module, "groups", 1), **values)
     raise WeightsError(f"a file of weights cannot hold {module}: extend network.Layer, or use other layers")
 
 
 def same(value: object) -> object:
-    """Return a length that is the same both ways, of a pair of them or of one; None if they differ or are names."""
+    """Return what is the same both ways, of a pair or of one value; None if the two differ."""
     if isinstance(value, tuple):
         return value[0] if len(set(value)) == 1 else None
     return value

@@ -50,13 +50,20 @@ class Reading:
     def describe(self) -> str:
         """Return a line on it."""
         doubt = "" if self.sure else "  unsure"
-        other = f"{',' if doubt else ' '} or {self.second} ({self.second_probability:.1%})" if self.is_close else ""
-        return f"{self.digit}  {self.probability:6.1%}{doubt}{other}"
+        other = (
+            f"{',' if doubt else ' '} or {self.second} ({percent(self.second_probability)})" if self.is_close else ""
+        )
+        return f"{self.digit}  {percent(self.probability)}{doubt}{other}"
 
     def draw(self) -> str:
         """Return what the network saw in 28 lines of characters, two for each pixel."""
         shades = np.array(list(" ░▒▓█"))[np.round(4 * self.image).astype(int)]
         return "\n".join("".join(np.repeat(row, 2)).rstrip() for row in shades)
+
+
+def percent(probability: float) -> str:
+    """Return a probability in per cent; none is 100 %."""
+    return f"{100 * probability:.1f} %" if probability < 0.9995 else "> 99.9 %"
 
 
 def read(network: Network, picture: Path | bytes) -> list[Reading]:

@@ -12,7 +12,7 @@ from mnist_lab.publishing import headless
 # In every process: what Windows lacks, as far as other libraries can do without it here.
 SITECUSTOMIZE = """
 import builtins, os, signal
-for module, name in ((os, "fork"), (os, "sched_getaffinity"), (os, "getuid"), (signal, "SIGHUP"), (signal, "SIGPIPE")):
+for module, name in ((os, "fork"), (os, "sched_getaffinity"), (signal, "SIGHUP"), (signal, "SIGPIPE")):
     delattr(module, name)
 real = builtins.__import__
 def guarded(name, globals=None, *rest, **more):

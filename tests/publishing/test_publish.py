@@ -2,9 +2,11 @@ from dataclasses import replace
 
 import pytest
 
-from mnist_lab import LabError
+from mnist_lab import LabError, use
 from mnist_lab.evidence import records
 from mnist_lab.publishing import notebooks, publish
+from mnist_lab.publishing.card import WEIGHTS
+from mnist_lab.use.weights import PUBLISHED, as_bytes
 
 
 @pytest.fixture
@@ -77,6 +79,40 @@ def test_what_may_not_be_published_changes_nothing(root, steps, folder, made, ma
     refused("it was not a full run on MNIST")
     (folder / "steps" / "2.jsonl").unlink()
     refused("a step left no record")
+
+
+@pytest.fixture
+def third(make_record):
+    """The record that the published weights belong to."""
+    header = use.load().header
+    made = make_record("3", header.seed, (header.accuracy,))
+    return made.model_copy(update={"recipe": header.recipe})
+
+
+def test_the_weights_of_step_3_go_where_they_are_loaded_from(third, tmp_path):
+    file = tmp_path / "03_weights.safetensors"
+    assert publish.check_weights(tmp_path, [third]) is None
+    file.write_bytes(PUBLISHED.read_bytes())
+    assert publish.check_weights(tmp_path, [third]) == file
+    environment = replace(third.environment, device_type="cuda")
+    assert publish.check_weights(tmp_path, [third.model_copy(update={"environment": environment})]) is None
+    with pytest.raises(LabError, match="not of the run that step 3's record describes"):
+        publish.check_weights(tmp_path, [third.model_copy(update={"recipe": {"epochs": 3}})])
+    file.write_bytes(b"something else")
+    with pytest.raises(LabError, match="no file of weights"):
+        publish.check_weights(tmp_path, [third])
+
+
+def test_weights_are_published_with_the_rest(root, write_step, has_run, folder, made, make_record):
+    has_run(write_step(3, "3"), folder)
+    third = make_record("3")
+    changes = {"recipe": third.recipe, "seed": third.seed, "accuracy": third.accuracy}
+    network = use.load()
+    content = as_bytes(network.header.model_copy(update=changes), network.arrays)
+    (folder / "03_weights.safetensors").write_bytes(content)
+    records.write([*made, third], folder)
+    assert root / WEIGHTS in publish.publish(folder, root)
+    assert (root / WEIGHTS).read_bytes() == content
 
 
 def test_what_could_not_be_published_is_known_before(root, steps):

@@ -5,10 +5,10 @@ import json
 import re
 import shlex
 import subprocess
-import tomllib
 
 import nbformat
 import pytest
+import tomllib
 
 from mnist_lab import cli, experiment
 from mnist_lab.evidence.records import FOLDERS, TRACKED, is_publishable, load

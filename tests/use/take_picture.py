@@ -9,17 +9,22 @@ from browser import Browser
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
+STRONGEST = """(() => {
+    const stage = stages[1], values = readings[0].maps[stage.index].values;
+    const at = values.indexOf(Math.max(...values)), unit = at % stage.side ** 2;
+    choose(stage, Math.floor(at / stage.side ** 2), Math.floor(unit / stage.side), unit % stage.side);
+})()"""
 
 
 def main() -> None:
-    """A sample is drawn, and a unit of the second layer chosen."""
+    """A sample is drawn, and the strongest unit of the second layer chosen."""
     with tempfile.TemporaryDirectory() as folder:
         browser = Browser(Path(folder))
         try:
             browser.resize(1160, 800)
             browser.send("Emulation.setScrollbarsHidden", hidden=True)
             browser.open((ROOT / "notebooks" / "draw.html").as_uri() + "#3")
-            browser.run("choose(stages[1], 9, 4, 4)")
+            browser.run(STRONGEST)
             browser.run("new Promise((shown) => setTimeout(shown, 500))")  # the bars have grown
             taken = base64.b64decode(browser.send("Page.captureScreenshot", format="png")["data"])
         finally:

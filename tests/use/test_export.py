@@ -25,9 +25,9 @@ def network(request) -> Network:
     if request.param == "step 3":
         return published
     torch.manual_seed(0)
-    layers = (nn.Conv2d(1, 6, 4, stride=2), nn.ReLU(), nn.AvgPool2d(2, 2), nn.Conv2d(6, 8, 3, groups=2), nn.MaxPool2d(2),
-              nn.Conv2d(8, 10, 2), nn.Flatten())  # fmt: skip
-    found, arrays = pytorch.from_torch(nn.Sequential(*layers))
+    first = nn.Conv2d(1, 6, 4, stride=2), nn.ReLU(), nn.AvgPool2d(2, 2)
+    second = nn.Conv2d(6, 8, 3, groups=2), nn.MaxPool2d(2), nn.Conv2d(8, 10, 2), nn.Flatten()
+    found, arrays = pytorch.from_torch(nn.Sequential(*first, *second))
     return Network(published.header.model_copy(update={"layers": found}), arrays)
 
 

@@ -74,7 +74,7 @@ def test_pictures_of_any_mode():
     many = {
         "inverted": ImageOps.invert(page),
         "grey on grey": Image.fromarray((90 + 60 * (grey / 255)).astype(np.uint8)),
-        "16 bits": Image.fromarray((200 + grey.astype(np.uint16) * 40)),
+        "16 bits": Image.fromarray(200 + grey.astype(np.uint16) * 40),
         "one bit": page.convert("1"),
         "palette": page.convert("P"),
         "transparent palette": palette,

@@ -60,7 +60,7 @@ def test_what_is_saved_reads_as_before(name, tmp_path, recipe, settings, digits)
 @pytest.mark.parametrize(
     "layers",
     [
-        [nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU(), nn.AvgPool2d(2, stride=3), nn.Flatten(), nn.Linear(100, 10)],
+        [nn.Conv2d(1, 4, 3, stride=2, padding=1), nn.ReLU(), nn.AvgPool2d(2, 3), nn.Flatten(), nn.Linear(100, 10)],
         [nn.Conv2d(1, 6, 5, padding=2), nn.MaxPool2d(3, 2, 1), nn.Conv2d(6, 4, 3, groups=2), nn.Dropout(0.1),
          nn.Conv2d(4, 10, 12), nn.Flatten(), nn.LogSoftmax(1)],
     ],

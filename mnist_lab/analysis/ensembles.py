@@ -94,6 +94,7 @@ class Shared(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     name: str  # of the recipe of each network
+    trained: str  # see networks.Training
     networks: int
     parameters: int  # of all together
     multiply_accumulates: int  # for one image, of all together
@@ -131,6 +132,7 @@ def score(trial: int, ensemble: Sequence[Training], folder: Path) -> dict:
     own = facts(ensemble[0].recipe.network())
     return {
         "name": ensemble[0].name,
+        "trained": ensemble[0].trained,
         "networks": len(ensemble),
         "parameters": len(ensemble) * own.trainable,
         "multiply_accumulates": len(ensemble) * own.multiply_accumulates,

@@ -1,5 +1,6 @@
 """Figures of errors, ensembles, trust, robustness and smaller networks. Each function returns a Figure."""
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
@@ -22,7 +23,12 @@ from mnist_lab.fields.figures import COLOURS, tidy
 PART_COLOURS = ("#222222", COLOURS[1], COLOURS[0], COLOURS[4])  # from what no network can help to what luck decides
 OTHERS = "#999999"  # of the published third steps
 FAMILY_COLOURS = {"none": "#222222", "bits": COLOURS[0], "zeros": COLOURS[1], "rank": COLOURS[2]}
-FAMILY_WORDS = {"none": "as trained", "bits": "fewer bits", "zeros": "weights pruned", "rank": "templates of low rank"}
+FAMILY_WORDS = {
+    "none": "as trained",
+    "bits": "so many bits for a weight",
+    "zeros": "so many weights left",
+    "rank": "templates of such a rank",
+}
 
 
 def error_budget(found: Budget, groups: Sequence[Group], concentration: np.ndarray | None, title: str) -> Figure:
@@ -133,7 +139,7 @@ def ensembles(found: Sequence[Together], shared: Sequence[Shared], title: str) -
     """Show the errors of ensembles by their size; and of ensembles whose networks share one budget of parameters."""
     figure = Figure(figsize=(8.6, 3.6), layout="constrained")
     figure.suptitle(title)
-    panels = figure.subplots(1, 2 if shared else 1, sharey=True, squeeze=False)[0]
+    panels = figure.subplots(1, 2 if shared else 1, squeeze=False)[0]
     sizes = [one.networks for one in found]
     panels[0].plot(sizes, [one.errors_by_vote for one in found], "s--", color=COLOURS[1], label="votes")
     means = [one.errors_by_mean for one in found]
@@ -146,8 +152,8 @@ def ensembles(found: Sequence[Together], shared: Sequence[Shared], title: str) -
     panels[0].legend(frameon=False, fontsize=9)
     if shared:
         _shared(panels[1], shared)
-    panels[0].set_ylim(bottom=0)
     for axis in panels:
+        axis.set_ylim(bottom=0)
         tidy(axis)
     return figure
 
@@ -174,17 +180,19 @@ def reliability(claims: Mapping[str, Sequence[Claim]], title: str) -> Figure:
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     figure.suptitle(title)
     axis = figure.subplots()
-    line = [2e-4, 1]
+    line = [3e-5, 1]
     axis.plot(line, line, color="black", linewidth=0.8, label="as many as claimed")
     for (name, found), colour, shape in zip(claims.items(), COLOURS, "os^", strict=False):
-        shown = [one for one in found if one.observed > 0]
+        shown = [one for one in found if one.observed > 0]  # a logarithmic scale has no 0
+        if not shown:
+            continue
         observed = np.array([one.observed for one in shown])
         low, high = np.array([one.interval for one in shown]).T
         spread = [observed - np.maximum(low, 0.1 * observed), high - observed]
         axis.errorbar([one.claimed for one in shown], observed, spread, fmt=f"{shape}-", color=colour, capsize=2,
                       linewidth=1, markersize=5, label=name)  # fmt: skip
     axis.set(xlabel="chance of error that the answers claim", ylabel="share of them that is wrong")
-    axis.set(xscale="log", yscale="log", xlim=(2e-4, 1), ylim=(5e-5, 1))
+    axis.set(xscale="log", yscale="log", xlim=(3e-5, 1), ylim=(1e-5, 1))
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axis.legend(frameon=False, fontsize=9)
@@ -205,7 +213,7 @@ def risk_by_coverage(curves: Mapping[str, np.ndarray], marked: Mapping[str, tupl
         axis.annotate(name, (unsure, risk), (8, 6), textcoords="offset points", fontsize=9)
     shown = max(0.05, *(2 * unsure for unsure, _ in marked.values()))
     axis.set(xlabel="answers left out, the least sure first", ylabel="errors among the others", xlim=(0, min(1, shown)))
-    axis.set(yscale="log", ylim=(1e-5, None))
+    axis.set(yscale="log", ylim=(1e-4, None))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axis.legend(frameon=False, fontsize=9)
@@ -231,6 +239,8 @@ def robustness(found: Sequence[Robustness], title: str, columns: int = 6) -> Fig
             style = {"color": STEP_COLOURS[name], "linewidth": 1.8} if own else {"color": OTHERS, "linewidth": 0.7}
             axis.plot(range(STRENGTHS + 1), errors, **style)
         axis.set_title(kind, fontsize=9)
+        if kind in list(CORRUPTIONS)[-columns:]:
+            axis.set_xlabel("strength", fontsize=9)
         axis.set(yscale="log", ylim=(0.003, 1))
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         axis.tick_params(labelsize=8)
@@ -241,7 +251,6 @@ def robustness(found: Sequence[Robustness], title: str, columns: int = 6) -> Fig
     panels.flat[0].plot([], [], color=OTHERS, linewidth=0.7, label=f"published third steps: {others}")
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=4)
     figure.supylabel("test images misread (logarithmic)", fontsize=9)
-    figure.supxlabel("strength (0: none)", fontsize=9)
     return figure
 
 
@@ -253,7 +262,8 @@ def ingredients(found: Sequence[Robustness], rows: Sequence[str], title: str) ->
     kinds = [CLEAN, *CORRUPTIONS]
     factors = [[clear_change(of[before, kind], of[after, kind]) for before, after in pairs] for kind in kinds]
     shades = np.log2([[1.0 if one is None else one for one in line] for line in factors])
-    figure = Figure(figsize=(6.6, 0.3 * len(kinds) + 1.3), layout="constrained")
+    figure = Figure(figsize=(8.3, 0.29 * len(kinds) + 1.2), layout="constrained")
+    figure.suptitle(title)
     axis = figure.subplots()
     axis.imshow(shades, cmap="PuOr", norm=TwoSlopeNorm(0, -2, 2), aspect="auto")  # violet: more errors
     for row, line in enumerate(factors):
@@ -265,7 +275,6 @@ def ingredients(found: Sequence[Robustness], rows: Sequence[str], title: str) ->
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.set_title(title)
     axis.set_xlabel("errors as a multiple of those before (mean over strengths; · no clear change)", fontsize=9)
     return figure
 
@@ -288,10 +297,10 @@ def smaller(found: Sequence[Smaller], narrow: Sequence[Narrow], title: str) -> F
         costs = tuple(np.mean([(one.bytes, one.multiply_accumulates) for one in group], axis=0) / 1000)
         hollow = {} if first.tuned or first.family == "none" else {"mfc": "white"}
         _point(panels, points, costs, errors, marker="o", color=FAMILY_COLOURS[first.family], **hollow)
-        short = way.removesuffix(", trained so").replace(" of the weights", "").replace("templates of ", "")
-        if first.family != "none" and not (first.tuned and any(one.way == short for one in found)):
-            panels[0].annotate(short, (costs[0], np.mean(errors)), (2, 6), textcoords="offset points", fontsize=8,
-                               rotation=60)  # fmt: skip
+        if first.family != "none" and not any(one.way == f"{way}, trained so" for one in found):
+            amount = re.search(r"\d+%?", way)[0].replace("%", " %")
+            panels[0].annotate(amount, (costs[0], np.mean(errors)), (5, -3), textcoords="offset points", fontsize=8,
+                               color=FAMILY_COLOURS[first.family])  # fmt: skip
     for axis, kept in zip(panels, points, strict=True):
         best = _best_so_far(kept)
         axis.plot([cost for cost, _ in best], [errors for _, errors in best], color="black", linewidth=0.8, zorder=0)
@@ -304,7 +313,8 @@ def smaller(found: Sequence[Smaller], narrow: Sequence[Narrow], title: str) -> F
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
         tidy(axis)
     means = [errors for _, errors in points[0]]
-    panels[0].set(xlabel="kB", ylabel="test images misread (logarithmic)", ylim=(0.7 * min(means), 1.6 * max(means)))
+    top = min(1.6 * max(means), max(0.03, 3 * min(means)))  # what is worse is in the table only
+    panels[0].set(xlabel="kB", ylabel="test images misread (logarithmic)", ylim=(0.75 * min(means), top))
     panels[1].set(xlabel="thousand multiply-accumulates for an image")
     for family, colour in FAMILY_COLOURS.items():
         panels[0].plot([], [], "o", color=colour, label=FAMILY_WORDS[family])

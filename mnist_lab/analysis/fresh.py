@@ -22,6 +22,7 @@ class Fresh(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     name: str  # of the recipe
+    trained: str  # see networks.Training
     data: str
     images: int
     correct: list[int]  # of each seed
@@ -56,7 +57,8 @@ def score(training: Training, folder: Path) -> int:
 
 def gather(trainings: Sequence[Training], correct: Sequence[int]) -> list[Fresh]:
     """Sort what was read right, one number for each of ``trainings``, by recipe."""
-    by_name: dict[str, list[int]] = {}
+    by_recipe: dict[tuple[str, str], list[int]] = {}
     for training, one in zip(trainings, correct, strict=True):
-        by_name.setdefault(training.name, []).append(one)
-    return [Fresh(name=name, data=QMNIST, images=50_000, correct=found) for name, found in by_name.items()]
+        by_recipe.setdefault((training.name, training.trained), []).append(one)
+    return [Fresh(name=name, trained=trained, data=QMNIST, images=50_000, correct=found)
+            for (name, trained), found in by_recipe.items()]  # fmt: skip

@@ -25,7 +25,7 @@ from mnist_lab.training import predict
 FILE, ARRAYS = "inside.json", "inside.npz"
 PATCH = 5  # side of the square that is hidden, pixels
 NEIGHBOURS = 5
-MAPPED = 40  # errors whose maps are compared: the most confident ones
+MAPPED = 24  # errors whose maps are compared: the most confident ones
 SHOWN = 8  # errors whose maps are kept
 RANDOM_SEED = 900  # of the network that was never trained
 
@@ -35,7 +35,7 @@ class Inside(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
-    name: str  # of the recipe
+    trained: str  # see networks.Training
     seed: int
     digits_of_filters: list[int]  # the digit for which each template speaks most
     errors: list[int]  # test images that the seed misreads, the most confident mistake first
@@ -95,7 +95,7 @@ def look(first: Training, second: Training, folder: Path, out: Path) -> None:
     np.savez_compressed(content, **half)
     write_whole(out / ARRAYS, content.getvalue())
     told = Inside(
-        name=first.name,
+        trained=first.trained,
         seed=first.seed,
         digits_of_filters=head.weight.flatten(1).argmax(0).tolist(),
         errors=errors.tolist(),
@@ -180,7 +180,7 @@ def correlation(maps: Tensor, others: Tensor) -> float:
         moved = (one != 0) | (other != 0)
         value = spearmanr(one[moved], other[moved]).statistic if moved.sum() > 2 else 0.0
         found.append(0.0 if np.isnan(value) else float(value))
-    return round(float(np.mean(found)), 4)
+    return round(float(np.mean(found)), 2) + 0.0  # never -0.0
 
 
 @torch.no_grad()

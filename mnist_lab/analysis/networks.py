@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
@@ -39,10 +39,20 @@ class Training:
         return self.settings.seed
 
     @property
-    def place(self) -> Path:
-        """Return the file of its weights, relative to the folder that keeps them: another recipe has another one."""
+    def trained(self) -> str:
+        """Return a name of the recipe and its images for files and records: another recipe has another one.
+
+        Fields at their default do not count, so that a new one does not rename all that was trained before it.
+        """
+        values = [(one, getattr(self.recipe, one.name)) for one in fields(self.recipe)]
+        recipe = {one.name: value for one, value in values if value != one.default}
         where = {"score_on": self.settings.score_on, "train_limit": self.settings.train_limit}
-        return Path(f"{self.name.replace(' ', '-')}-{digest(asdict(self.recipe) | where)}", f"seed-{self.seed:03d}.pt")
+        return f"{self.name.replace(' ', '-')}-{digest(recipe | where)}"
+
+    @property
+    def place(self) -> Path:
+        """Return the file of its weights, relative to the folder that keeps them."""
+        return Path(self.trained, f"seed-{self.seed:03d}.pt")
 
 
 def digest(*values: object) -> str:

@@ -5,6 +5,8 @@ from concurrent.futures import Executor, Future, as_completed
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from mnist_lab.analysis import ensembles, fresh, inside, networks, probabilities, robustness, smaller
@@ -59,6 +61,11 @@ class Bench:
         """Return the tracked records of the steps."""
         return load_records(self.records / FOLDERS["step"])
 
+    def trained(self, name: str, score_on: str = "test") -> str:
+        """Return what records call the networks of a step as its recipe is now."""
+        (one,) = of_seeds(name, self.steps()[name], [0], replace(self.settings, score_on=score_on))
+        return one.trained
+
     def train(self, trainings: Iterable[Training]) -> None:
         """Train what is not there yet."""
         missing = [one for one in trainings if not (self.networks / one.place).is_file()]
@@ -90,14 +97,13 @@ def make_probabilities(bench: Bench) -> list[Path]:
     for group in groups:
         said = [networks.probabilities(one, bench.networks, test) for one in group]
         packed.append(probabilities.pack(group[0], said, test.labels.numpy(), [one.seed for one in group], bench.out))
-        compare(packed[-1], said, bench)
+        compare(packed[-1], said, test.labels, bench)
     return index(packed, bench)
 
 
-def compare(packed: probabilities.Packed, said: Sequence, bench: Bench) -> None:
+def compare(packed: probabilities.Packed, said: Sequence[Tensor], labels: Tensor, bench: Bench) -> None:
     """Say how many networks misread exactly the images that the tracked record of their seed lists."""
     tracked = {one.seed: one for one in bench.step_records() if one.name == packed.name and one.device_type == "cpu"}
-    labels = load_mnist().test.labels
     pairs = [(tracked[seed], one) for seed, one in zip(packed.seeds, said, strict=True) if seed in tracked]
     alike = sum(one.misread == set((found.argmax(1) != labels).nonzero().flatten().tolist()) for one, found in pairs)
     if not bench.changes:
@@ -106,8 +112,6 @@ def compare(packed: probabilities.Packed, said: Sequence, bench: Bench) -> None:
 
 def make_writers(bench: Bench) -> list[Path]:
     """Keep what networks of step 3 say of training images by writers that they were not trained on."""
-    import torch
-
     recipe, train = bench.steps()["3"], load_mnist().train
     trainings = of_seeds("3", recipe, range(FOLDS), replace(bench.settings, score_on="writers"))
     fold = deal(load_writers("train"))
@@ -123,6 +127,7 @@ def make_writers(bench: Bench) -> list[Path]:
 def index(packed: Sequence[probabilities.Packed], bench: Bench) -> list[Path]:
     """Write the index of all probabilities in the folder anew, with these in it, and return what belongs together."""
     known = probabilities.read_index(bench.out) | {(one.name, one.scored_on): one for one in packed}
+    known = {key: one for key, one in known.items() if one.trained == bench.trained(*key)}  # not of an older recipe
     path = bench.out / probabilities.INDEX
     write_all(path, list(known.values()))
     return [path, *(bench.out / one.file for one in known.values())]

@@ -46,12 +46,12 @@ def corruptions(split: Split, image: int, title: str) -> Figure:
     return figure
 
 
-def filters(seen: Inside, arrays: Arrays, title: str, columns: int = 12) -> Figure:
+def filters(seen: Inside, arrays: Arrays, title: str, columns: int = 16) -> Figure:
     """Show the first layer's filters, and each channel's template with the digit it speaks for most."""
     templates = sorted(zip(seen.digits_of_filters, arrays.templates, strict=True), key=lambda pair: pair[0])
     first = -(-len(arrays.filters) // columns)
     rows = first + -(-len(templates) // columns)
-    figure, axes = image_grid(rows, columns, title, width=0.7, height=0.84)
+    figure, axes = image_grid(rows, columns, title, width=0.54, height=0.7)
     for axis, weights in zip(axes, arrays.filters, strict=False):
         _weights(axis, weights)
     for axis, (digit, weights) in zip(axes[first * columns :], templates, strict=False):

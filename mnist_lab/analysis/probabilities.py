@@ -10,7 +10,7 @@ loss moves is recorded with it.
 import hashlib
 import lzma
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -32,7 +32,7 @@ class Packed(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     name: str  # of the recipe
-    recipe: dict[str, str | int | float | bool]
+    trained: str  # see networks.Training
     scored_on: Literal["test", "writers"]  # test images; or training images, each by a network of other writers
     seeds: list[int]
     images: int
@@ -46,6 +46,14 @@ class Packed(BaseModel):
     def accuracies(self) -> list[float]:
         """Return the accuracy of each seed, in [0, 1]."""
         return [correct / self.images for correct in self.correct]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What seeds said of N images."""
+
+    probabilities: np.ndarray  # (seeds, N, 10), float64
+    labels: np.ndarray  # (N,), int64
 
 
 def encode(probabilities: np.ndarray) -> np.ndarray:
@@ -77,15 +85,15 @@ def loss(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def pack(first: Training, found: Sequence[Tensor], labels: np.ndarray, seeds: Sequence[int], folder: Path) -> Packed:
-    """Write what each seed says, (N, 10), into a file of ``folder``, and return its entry for the index."""
+    """Write what each seed says, (N, 10), with the labels into a file of ``folder``; return its entry for the index."""
     codes = np.stack([encode(one.numpy()) for one in found], axis=-1)  # (N, 10, seeds): neighbours are alike
-    content = lzma.compress(codes.tobytes(), preset=9)
+    content = lzma.compress(codes.tobytes() + labels.astype(np.uint8).tobytes(), preset=9)
     after = [decode(codes[..., place]) for place in range(len(seeds))]
     path = folder / f"probabilities-{first.name}-{first.settings.score_on}.xz"
     write_whole(path, content)
     return Packed(
         name=first.name,
-        recipe=asdict(first.recipe),
+        trained=first.trained,
         scored_on=first.settings.score_on,
         seeds=list(seeds),
         images=len(labels),
@@ -97,16 +105,17 @@ def pack(first: Training, found: Sequence[Tensor], labels: np.ndarray, seeds: Se
     )
 
 
-def unpack(packed: Packed, folder: Path) -> np.ndarray:
-    """Return the probabilities (seeds, N, 10) of a file. Raises AnalysisError if it is not the one of the index."""
+def unpack(packed: Packed, folder: Path) -> Answers:
+    """Return what a file holds. Raises AnalysisError if it is not the one of the index."""
     try:
         content = (folder / packed.file).read_bytes()
     except OSError as error:
         raise AnalysisError(f"cannot read {folder / packed.file}: {error.strerror}") from error
     if hashlib.sha256(content).hexdigest() != packed.sha256:
         raise AnalysisError(f"{folder / packed.file} is not the file that {INDEX} names: make both anew")
-    codes = np.frombuffer(lzma.decompress(content), dtype=np.uint8).reshape(packed.images, 10, len(packed.seeds))
-    return decode(codes.transpose(2, 0, 1))
+    numbers = np.frombuffer(lzma.decompress(content), dtype=np.uint8)
+    codes = numbers[: -packed.images].reshape(packed.images, 10, len(packed.seeds))
+    return Answers(decode(codes.transpose(2, 0, 1)), numbers[-packed.images :].astype(np.int64))
 
 
 def read_index(folder: Path) -> dict[tuple[str, str], Packed]:

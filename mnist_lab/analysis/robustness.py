@@ -21,6 +21,7 @@ class Robustness(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
     name: str  # of the recipe
+    trained: str  # see networks.Training
     corruption: str
     images: int
     correct: list[list[int]]  # of each seed, from the weakest to the strongest; one number without a corruption
@@ -52,11 +53,11 @@ def gather(
     """Sort the ``scores`` of each corruption, one for each of ``trainings``, by recipe; of so many ``images``."""
     told = []
     for corruption, found in scores:
-        by_name: dict[str, list[list[int]]] = {}
+        by_recipe: dict[tuple[str, str], list[list[int]]] = {}
         for training, correct in zip(trainings, found, strict=True):
-            by_name.setdefault(training.name, []).append(list(correct))
-        told += [Robustness(name=name, corruption=corruption, images=images, correct=correct)
-                 for name, correct in by_name.items()]  # fmt: skip
+            by_recipe.setdefault((training.name, training.trained), []).append(list(correct))
+        told += [Robustness(name=name, trained=trained, corruption=corruption, images=images, correct=correct)
+                 for (name, trained), correct in by_recipe.items()]  # fmt: skip
     return told
 
 
@@ -71,6 +72,14 @@ def mean_errors(found: Iterable[Robustness]) -> dict[str, dict[str, float]]:
     for one in found:
         told.setdefault(one.name, {})[one.corruption] = float(one.errors.mean())
     return told
+
+
+def change_by_family(found: Iterable[Robustness], before: str, after: str) -> dict[str, float]:
+    """Return by what factor the mean errors change from one recipe to another: the geometric mean of each family."""
+    errors, factors = mean_errors(found), {}
+    for kind, corruption in CORRUPTIONS.items():
+        factors.setdefault(corruption.family, []).append(errors[after][kind] / errors[before][kind])
+    return {family: float(np.exp(np.log(some).mean())) for family, some in factors.items()}
 
 
 def clear_change(before: Robustness, after: Robustness) -> float | None:

@@ -37,6 +37,7 @@ class Smaller(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
+    trained: str  # what it was made from, or as: see networks.Training
     way: str  # of making it smaller, in words
     family: str
     tuned: bool  # whether it trained on while it was made smaller
@@ -128,6 +129,7 @@ def make(way: Way, training: Training, folder: Path) -> dict:
         quantise(deployed, int(way.amount), ranges_of(training.recipe, deployed, data.train))
     found = evaluate(deployed, training.recipe.scored(data.test))
     return {
+        "trained": training.trained,
         "way": way.name,
         "family": way.family,
         "tuned": way.tuned,

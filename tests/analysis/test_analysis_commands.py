@@ -32,6 +32,18 @@ def test_every_part_has_a_maker():
     assert list(MAKERS) == list(PARTS)
 
 
+def test_publishing_replaces_what_is_tracked(tmp_path, capsys):
+    from mnist_lab.analysis.commands import publish
+
+    made, tracked = tmp_path / "runs" / "one.json", tmp_path / "records" / "analysis"
+    made.parent.mkdir()
+    made.write_text("new", encoding="utf-8")
+    tracked.mkdir(parents=True)
+    (tracked / "one.json").write_text("old", encoding="utf-8")
+    publish([made], tracked)
+    assert (tracked / "one.json").read_text("utf-8") == "new" and "records/analysis" in capsys.readouterr().out
+
+
 @pytest.fixture
 def bench(make_record, recipe, tmp_path):
     """Records of three steps, and threads that work."""
@@ -83,6 +95,8 @@ def test_probabilities_are_made_and_packed(bench, mnist):
     from mnist_lab.analysis import probabilities
 
     packed = probabilities.read_index(bench.out)["3", "test"]
+    assert packed.trained == bench.trained("3")
     found = probabilities.unpack(packed, bench.out)
-    correct = [int((one.argmax(-1) == mnist.test.labels.numpy()).sum()) for one in found]
+    assert found.labels.tolist() == mnist.test.labels.tolist()
+    correct = [int((one.argmax(-1) == found.labels).sum()) for one in found.probabilities]
     assert correct == packed.correct and packed.seeds == [0]

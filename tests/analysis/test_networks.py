@@ -29,6 +29,10 @@ def test_another_recipe_or_other_images_have_another_place(training):
         Training("4", training.recipe, training.settings),
     ]
     assert len({one.place for one in [training, *others]}) == 5
+    published = networks.published_third_steps()["A3"]
+    assert published.momentum == 0.9  # its default
+    places = {Training("A3", one, training.settings).place for one in (published, replace(published, momentum=0.8))}
+    assert len(places) == 2
     threads = Training("3", training.recipe, replace(training.settings, threads=2))
     assert threads.place == training.place
 

@@ -34,8 +34,9 @@ def test_a_file_comes_back_seed_by_seed_and_a_changed_one_is_refused(answers, tr
     write_all(tmp_path / probabilities.INDEX, [packed])
     known = probabilities.read_index(tmp_path)["3", "test"]
     back = probabilities.unpack(known, tmp_path)
-    assert [int((one.argmax(-1) == labels).sum()) for one in back] == known.correct
-    assert back == pytest.approx(found, abs=0.02)
+    assert np.array_equal(back.labels, labels)
+    assert [int((one.argmax(-1) == labels).sum()) for one in back.probabilities] == known.correct
+    assert back.probabilities == pytest.approx(found, abs=0.02)
     path = tmp_path / known.file
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(AnalysisError, match="is not the file"):

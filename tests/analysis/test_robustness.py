@@ -27,14 +27,25 @@ def test_scores_are_sorted_by_recipe(training):
     assert robustness.mean_errors(told)["3"] == pytest.approx({CLEAN: 0.15, "blur": 0.55})
 
 
+def test_families_change_by_their_mean_factor():
+    kinds = robustness.kinds()[1:]
+    found = [Robustness(name=name, trained="", corruption=kind, images=100, correct=[[right] * STRENGTHS])
+             for name, right in (("2", 80), ("3", 90)) for kind in kinds]  # fmt: skip
+    found[kinds.index("blur")] = Robustness(
+        name="2", trained="", corruption="blur", images=100, correct=[[60] * STRENGTHS]
+    )
+    change = robustness.change_by_family(found, "2", "3")
+    assert change["geometry"] == pytest.approx(0.5) and change["blur"] == pytest.approx((0.25 * 0.5) ** 0.5)
+
+
 def test_no_error_at_all_is_half_an_image():
-    assert Robustness(name="3", corruption=CLEAN, images=100, correct=[[100]]).errors == 0.005
+    assert Robustness(name="3", trained="", corruption=CLEAN, images=100, correct=[[100]]).errors == 0.005
 
 
 def test_a_change_is_clear_or_the_luck_of_seeds():
     def of(name, errors):
         correct = [[10_000 - one] * STRENGTHS for one in errors]
-        return Robustness(name=name, corruption="blur", images=10_000, correct=correct)
+        return Robustness(name=name, trained="", corruption="blur", images=10_000, correct=correct)
 
     before, half, alike = of("2", [100, 110, 90]), of("3", [50, 55, 45]), of("3", [95, 120, 90])
     assert robustness.clear_change(before, half) == pytest.approx(0.5, rel=1e-3)
@@ -53,5 +64,5 @@ def test_a_training_of_another_recipe_is_no_place_for_these_scores(training):
 
 
 def test_errors_have_a_row_for_each_seed():
-    found = Robustness(name="3", corruption="blur", images=10, correct=[[9, 8, 7, 6, 5]] * 2).errors
+    found = Robustness(name="3", trained="", corruption="blur", images=10, correct=[[9, 8, 7, 6, 5]] * 2).errors
     assert found.shape == (2, 5) and np.allclose(found[0], [0.1, 0.2, 0.3, 0.4, 0.5])

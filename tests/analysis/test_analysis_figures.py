@@ -1,0 +1,100 @@
+"""Figures show what they are given; how they look was judged by eye."""
+
+import numpy as np
+import pytest
+
+from mnist_lab.analysis import errors, figures, pictures
+from mnist_lab.analysis.calibration import Claim
+from mnist_lab.analysis.corruptions import CORRUPTIONS, STRENGTHS
+from mnist_lab.analysis.ensembles import Shared, Together
+from mnist_lab.analysis.errors import Budget
+from mnist_lab.analysis.robustness import CLEAN, Robustness
+from mnist_lab.analysis.smaller import Narrow, Smaller
+from mnist_lab.data import WRONG_TEST_LABELS
+
+
+@pytest.fixture
+def budget() -> Budget:
+    shares = np.zeros(10_000)
+    shares[[3, 4, 5, 6, WRONG_TEST_LABELS[0]]] = 1, 0.8, 0.5, 0.1, 0.9
+    return Budget("3", 10, 10_000, shares)
+
+
+def test_the_area_of_the_stairs_is_the_errors_of_a_mean_seed(budget):
+    figure = figures.error_budget(budget, [], None, "a title")
+    (axis,) = figure.axes
+    area = sum(float(np.sum(patch.get_data().values)) for patch in axis.patches)
+    assert area == pytest.approx(budget.errors) and figure.get_suptitle() == "a title"
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels[0] == "label known to be wrong: 0.9 (27 %)" and len(labels) == 4
+
+
+def test_writers_get_panels_of_their_own(budget):
+    groups = [errors.Group("Census employees", 2, 50, 0.003, (0.001, 0.005)),
+              errors.Group("high-school students", 3, 50, 0.006, (0.004, 0.008))]  # fmt: skip
+    figure = figures.error_budget(budget, groups, np.array([0.5, 0.8, 1.0]), "a title")
+    assert len(figure.axes) == 3
+    assert {"1 writers make 33 %", "2 writers make 67 %"} == {text.get_text() for text in figure.axes[2].texts}
+
+
+def test_ensembles_are_drawn_with_and_without_a_shared_budget():
+    together = [Together(1, 3, 48, 48, 5), Together(3, 1, 40, 39, 0)]
+    assert len(figures.ensembles(together, [], "a title").axes) == 1
+    shared = Shared(name="4k", trained="", networks=2, parameters=7816, multiply_accumulates=1, trial=0,
+                    errors_by_vote=60, errors_by_mean=58, errors_alone=[66, 70])  # fmt: skip
+    panel = figures.ensembles(together, [shared], "a title").axes[1]
+    assert [label.get_text() for label in panel.get_xticklabels()] == ["2 x 3,908"]
+
+
+def test_claims_without_an_error_are_left_out():
+    claims = [Claim(0.3, 0.2, (0.1, 0.3), 10), Claim(0.001, 0.0, (0.0, 0.0), 500)]
+    axis = figures.reliability({"one": claims, "two": claims[1:]}, "a title").axes[0]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["as many as claimed", "one"]
+
+
+@pytest.fixture
+def spoilt() -> list[Robustness]:
+    rights = {"1": 500, "2": 800, "3": 900, "A3": 700}
+    told = []
+    for name, right in rights.items():
+        told.append(Robustness(name=name, trained="", corruption=CLEAN, images=1000, correct=[[right + 50]] * 2))
+        for kind in CORRUPTIONS:
+            seeds = [[right - 10 * strength - seed for strength in range(STRENGTHS)] for seed in range(2)]
+            told.append(Robustness(name=name, trained="", corruption=kind, images=1000, correct=seeds))
+    return told
+
+
+def test_every_corruption_has_a_panel_with_every_recipe(spoilt):
+    figure = figures.robustness(spoilt, "a title")
+    assert [axis.get_title() for axis in figure.axes] == list(CORRUPTIONS)
+    line = figure.axes[1].lines[-1]  # step 3
+    assert line.get_ydata()[0] == pytest.approx(0.05) and line.get_ydata()[1] == pytest.approx(0.1005)
+
+
+def test_a_change_that_is_not_clear_has_no_number(spoilt):
+    axis = figures.ingredients(spoilt, ["1", "2", "3"], "a title").axes[0]
+    texts = [text.get_text() for text in axis.texts]
+    assert texts[:2] == ["·", "·"]  # all seeds alike without a corruption: no spread to compare with
+    assert texts[2].startswith("x 0.")
+
+
+def test_the_frontier_is_what_nothing_cheaper_beats():
+    assert figures._best_so_far([(3, 0.1), (1, 0.3), (2, 0.4), (4, 0.2), (5, 0.05)]) == [(1, 0.3), (3, 0.1), (5, 0.05)]
+    found = [
+        Smaller(trained="", way=way, family=family, tuned=False, seed=seed, images=1000, correct=990 - seed, loss=0.1,
+                bytes=size, multiply_accumulates=9000)
+        for way, family, size in (("32 bits", "none", 4000), ("8 bits", "bits", 1000)) for seed in range(2)
+    ]  # fmt: skip
+    figure = figures.smaller(found, [Narrow(2000, 5000, [0.95, 0.96])], "a title")
+    assert [text.get_text() for text in figure.axes[0].texts] == ["8"]
+
+
+def test_a_wrong_label_is_framed(digits):
+    split = type(digits.test)(digits.test.images[:1].expand(10_000, -1, -1, -1), digits.test.labels[:1].expand(10_000))
+    figure = pictures.gallery(split, [WRONG_TEST_LABELS[0], 1], ["one", "two"], "a title")
+    assert [len(axis.patches) for axis in figure.axes[:2]] == [2, 1]
+
+
+def test_an_image_is_shown_under_every_corruption(digits):
+    figure = pictures.corruptions(digits.test, 0, "a title")
+    assert sum(bool(axis.images) for axis in figure.axes) == len(CORRUPTIONS) * STRENGTHS

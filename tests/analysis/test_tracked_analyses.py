@@ -1,0 +1,45 @@
+"""What is tracked of the analyses is of today's recipes."""
+
+from dataclasses import replace
+
+import pytest
+
+from mnist_lab.analysis import ensembles, fresh, inside, kept, networks, probabilities, robustness, smaller
+from mnist_lab.analysis.networks import ON_MNIST, of_seeds
+from mnist_lab.evidence.records import FOLDERS, TRACKED, load
+
+KINDS = {
+    probabilities.INDEX: probabilities.Packed,
+    ensembles.FILE: ensembles.Shared,
+    robustness.FILE: robustness.Robustness,
+    smaller.FILE: smaller.Smaller,
+    inside.FILE: inside.Inside,
+    fresh.FILE: fresh.Fresh,
+}
+
+
+@pytest.fixture(scope="module")
+def today() -> set[str]:
+    """Names of the recipes of the steps and of the published third steps, as they are now."""
+    recipes = networks.rows(load(TRACKED / FOLDERS["step"])) | networks.published_third_steps()
+    settings = [ON_MNIST, replace(ON_MNIST, score_on="writers")]
+    return {of_seeds(name, recipe, [0], one)[0].trained for name, recipe in recipes.items() for one in settings}
+
+
+@pytest.mark.parametrize("file", KINDS)
+def test_records_are_of_todays_recipes(file, today):
+    found = kept.read_all(kept.tracked() / file, KINDS[file])
+    if not found:
+        pytest.skip(f"{file} is not tracked yet")
+    ours = {one.trained for one in found if getattr(one, "networks", 1) == 1}  # smaller networks are of the search
+    assert ours <= today, "a recipe changed: mnist-lab analyse --publish"
+
+
+def test_arrays_are_those_of_their_index():
+    folder = kept.tracked()
+    for packed in probabilities.read_index(folder).values():
+        answers = probabilities.unpack(packed, folder)
+        correct = [int((one.argmax(-1) == answers.labels).sum()) for one in answers.probabilities]
+        assert correct == packed.correct
+    inside.read(folder)
+    assert sum(path.stat().st_size for path in folder.glob("*")) < 2_000_000

@@ -104,15 +104,16 @@ def inverse_matrix(drawn: Distortions, height: int = 28, width: int = 28) -> Ten
 def resample(images: Tensor, matrix: Tensor) -> Tensor:
     """Interpolate images (B, 1, H, W) bilinearly at the places that ``matrix`` (B, 2, 3) names; outside is 0."""
     height, width = images.shape[-2:]
-    grid = (pixel_centres(height, width, images.device) @ matrix.transpose(1, 2)).view(-1, height, width, 2)
+    places = torch.bmm(matrix, pixel_centres(height, width, images.device).expand(len(images), -1, -1))  # (B, 2, H * W)
+    grid = places.view(-1, 2, height, width).permute(0, 2, 3, 1)
     return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 @functools.cache
 def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
-    """Return (x, y, 1) of each pixel (H * W, 3): what ``F.affine_grid`` would compute again for every batch."""
+    """Return x, y and 1 of each pixel (3, H * W): what ``F.affine_grid`` would compute again for every batch."""
     places = F.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False).view(-1, 2)
-    return F.pad(places, [0, 1], value=1.0).to(device)
+    return F.pad(places, [0, 1], value=1.0).T.contiguous().to(device)
 
 
 def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:

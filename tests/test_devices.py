@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from mnist_lab import experiment, runtime
+from mnist_lab.augment import pixel_centres
 from mnist_lab.batches import ShuffledBatches
 from mnist_lab.evidence import figures, records
 from mnist_lab.fields.figures import effective_fields
@@ -24,7 +25,7 @@ from mnist_lab.fields.trace import trace
 from mnist_lab.models import MODELS
 from mnist_lab.recipe import Settings
 from mnist_lab.runtime import ROOT
-from mnist_lab.speed import benchmark, diagnosis, side_by_side
+from mnist_lab.speed import diagnosis, side_by_side, ways
 from mnist_lab.speed.side_by_side import train_together
 from mnist_lab.speed.stack import Update
 from mnist_lab.training import Tally
@@ -183,6 +184,7 @@ def gpu(monkeypatch):
         found = by_device(tensors, with_indices)
         return {(group[0][0].device, kind): (group, indices) for (_, kind), (group, indices) in found.items()}
 
+    pixel_centres.cache_clear()  # those of another test are not on this GPU
     monkeypatch.setattr(runtime, "gpu_problem", lambda: None)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a pretended GPU")
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (7, 5))
@@ -265,8 +267,8 @@ def test_a_stack_stays_on_the_gpu_and_its_updates_can_be_recorded(gpu, recipe, o
 
 
 def test_every_way_to_train_feeds_the_gpu(gpu, recipe, on_gpu, monkeypatch):
-    monkeypatch.setattr(benchmark, "BASELINE_BATCH", 50)
-    assert benchmark.compare_ways(recipe, on_gpu, rounds=1, sample=100, workers=(0,))
+    monkeypatch.setattr(ways, "BASELINE_BATCH", 50)
+    assert ways.compare_ways(recipe, on_gpu, rounds=1, sample=100, workers=(0,))
 
 
 def test_the_diagnosis_of_a_gpu_finds_nothing_that_fails(gpu, recipe, on_gpu, monkeypatch):

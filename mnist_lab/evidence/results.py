@@ -205,22 +205,31 @@ def gains(records: Sequence[Record]) -> list[Gain]:
     return found
 
 
+def _accuracies(runs: Sequence[Record], by_fold: bool) -> list[float]:
+    """Return the accuracy of each run, or the mean of each fold's runs, in per cent."""
+    if not by_fold:
+        return [100 * run.accuracy for run in runs]
+    from mnist_lab.writers import FOLDS
+
+    folds = sorted({run.seed % FOLDS for run in runs})
+    return [statistics.fmean(100 * run.accuracy for run in runs if run.seed % FOLDS == fold) for fold in folds]
+
+
 def compare(before: Sequence[Record], after: Sequence[Record]) -> Gain:
     """Compare the runs of two recipes over their seeds, and image by image.
 
-    On held-out writers a seed decides the fold, so the seeds that both have are compared in pairs; elsewhere all seeds
-    of one with all of the other. Raises RecordError if there are no pairs.
+    On held-out writers a seed decides the fold, so the folds are compared in pairs, each by the seeds that both have:
+    one value a fold, since its seeds are scored on the same writers. Elsewhere all seeds of one are compared with all
+    of the other. Raises RecordError if there are no pairs.
     """
-    in_pairs = before[0].settings.score_on == after[0].settings.score_on == "writers"
-    if in_pairs:
+    by_fold = before[0].settings.score_on == after[0].settings.score_on == "writers"
+    if by_fold:
         earlier, later = ({one.seed: one for one in runs} for runs in (before, after))
         seeds = sorted(earlier.keys() & later.keys())
         if not seeds:
-            raise RecordError(
-                f"{row_name(before[0])} and {row_name(after[0])} have no seed in common: train such seeds"
-            )
+            raise RecordError(f"{row_name(before[0])} and {row_name(after[0])} have no seed in common: train some")
         before, after = ([runs[seed] for seed in seeds] for runs in (earlier, later))
-    theirs, ours = ([100 * record.accuracy for record in runs] for runs in (before, after))
+    theirs, ours = (_accuracies(runs, by_fold) for runs in (before, after))
     counted = [count_by_writer(runs) for runs in (before, after)] if before[0].images == after[0].images else [None]
     by_writer = None if None in counted else gain_by_writer(*counted)
     return Gain(
@@ -228,6 +237,6 @@ def compare(before: Sequence[Record], after: Sequence[Record]) -> Gain:
         change=after[0].change,
         against=before[0].name,
         points=statistics.fmean(ours) - statistics.fmean(theirs),
-        difference=(paired if in_pairs else welch)(theirs, ours),
+        difference=(paired if by_fold else welch)(theirs, ours),
         by_writer=by_writer and (100 * by_writer[0], 100 * by_writer[1]),
     )

@@ -66,6 +66,21 @@ def overview(records: Sequence[Record]) -> list[Table]:
     return [*tables, *([results_table(on_gpu)] if on_gpu else [])]
 
 
+def headline_table(results: Sequence[Result]) -> Table:
+    """Return the results in five columns, narrow enough for a page."""
+    columns = {
+        "step": lambda one: one.row,
+        "what changed": lambda one: one.change,
+        "parameters": lambda one: f"{one.trainable:,}",
+        "accuracy, %": lambda one: mean_and_sd(one.mean, one.sd),
+        f"seeds {GOAL}": lambda one: f"{one.seeds_on_target} of {one.seeds}",
+    }
+    scored = " and ".join(sorted({f"{one.scored_on} images of {one.data}" for one in results}))
+    epochs = " and ".join(sorted({str(one.epochs) for one in results}))
+    note = f"After the last of {epochs} epochs, on the {scored}: mean ± standard deviation over all seeds."
+    return Table.of(results, columns, note)
+
+
 def results_table(results: Sequence[Result]) -> Table:
     """Return what every recipe reached, and which data and machines the numbers come from."""
     columns = {
@@ -130,7 +145,7 @@ def gains_table(gained: Sequence[Gain]) -> Table:
     }
     note = (
         "Differences of mean accuracies over seeds, in percentage points, with Welch's interval and test (on held-out "
-        "writers Student's, of pairs of the same seed); Hedges' g is the gain in standard deviations (variances not "
+        "writers Student's, fold by fold); Hedges' g is the gain in standard deviations (variances not "
         "pooled). A gain whose interval holds 0 is no difference: that is the verdict, on these images. The p-values "
         "are not corrected for the number of comparisons. Other writers too: the interval if other people had written "
         "the digits as well, paired image by image (bootstrap over seeds and writers)."

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch.nn import functional as F
 
 from mnist_lab import augment
 from mnist_lab.augment import (
@@ -54,6 +55,17 @@ def centre(image: torch.Tensor) -> tuple[float, float]:
     ink = image[0, 0] / image.sum()
     places = torch.arange(28.0)
     return float((ink.sum(0) * places).sum()), float((ink.sum(1) * places).sum())
+
+
+@pytest.mark.parametrize("size", [(28, 28), (20, 32)])
+@pytest.mark.parametrize("batch", [1, 3, 125])
+def test_images_are_those_of_an_affine_grid_to_the_last_bit(size, batch):
+    generator = torch.Generator().manual_seed(batch)
+    images = torch.rand(batch, 1, *size, generator=generator)
+    matrix = inverse_matrix(draw_distortions(STRONG, batch, generator), *size)
+    for given in (matrix, torch.cat([matrix.flatten(1), torch.ones(batch, 2)], dim=1)[:, :6].view(-1, 2, 3)):
+        grid = F.affine_grid(matrix, [batch, 1, *size], align_corners=False)
+        assert torch.equal(resample(images, given), F.grid_sample(images, grid, align_corners=False))
 
 
 def test_nothing_drawn_changes_nothing(images):

@@ -108,3 +108,17 @@ def test_cuda_starts_as_the_cpu_does(recipe, settings):
     opening = experiment.measure_opening(recipe, experiment.load_data(on_gpu), on_gpu)
     expected = experiment.measure_opening(recipe, experiment.load_data(settings), settings)
     assert opening == pytest.approx(expected, rel=1e-3)
+
+
+def test_a_network_may_be_made_faster_before_it_trains(recipe, settings):
+    data, prepared = experiment.load_data(settings), []
+
+    def prepare(model):
+        prepared.append(model)
+        return torch.nn.Sequential(model)  # another module, which computes the same
+
+    run = experiment.train(recipe, data, settings, on_epoch=lambda epoch: None, prepare=prepare)
+    plain = experiment.train(recipe, data, settings, on_epoch=lambda epoch: None)
+    assert len(prepared) == 2  # for the opening, and for the run
+    assert type(run.model) is torch.nn.Sequential and type(plain.model) is type(prepared[0])
+    assert run.opening_loss == plain.opening_loss and torch.equal(run.probabilities, plain.probabilities)

@@ -1,4 +1,5 @@
 import os
+import platform
 import subprocess
 import warnings
 from importlib.metadata import version
@@ -190,3 +191,19 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         runtime.write_whole(path, "text")
     assert path.read_bytes() == b"second"
     assert [entry.name for entry in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other systems have another allocator")
+def test_the_memory_of_freed_tensors_is_kept():
+    import resource
+
+    def page_faults() -> int:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    runtime.make_repeatable(0, threads=1)
+    for _ in range(2):
+        torch.zeros(2_000_000)  # 8 MB
+    before = page_faults()
+    for _ in range(20):
+        torch.zeros(2_000_000)
+    assert page_faults() - before < 20 * 8e6 / os.sysconf("SC_PAGE_SIZE") / 10

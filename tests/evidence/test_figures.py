@@ -20,7 +20,8 @@ def drawn(tmp_path):
     def draw(figure: Figure) -> Figure:
         assert figures.show(figure, tmp_path / "figure.png") is figure
         width, height = figure.get_size_inches()
-        assert matplotlib.image.imread(tmp_path / "figure.png").shape[:2] == (round(200 * height), round(200 * width))
+        pixels = matplotlib.image.imread(tmp_path / "figure.png").shape[:2]
+        assert pixels == pytest.approx((200 * height, 200 * width), abs=1)
         return figure
 
     return draw

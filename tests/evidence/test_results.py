@@ -151,6 +151,8 @@ def test_on_held_out_writers_the_same_seeds_are_compared(make_record):
     assert (gain.points, gain.difference.mean) == pytest.approx((0.04, 0.04))
     assert gain.difference.p_value == pytest.approx(expected.pvalue)
     assert gain.difference.interval == pytest.approx(tuple(expected.confidence_interval()))
+    again = results.compare(before + scored("2", {6: 0.9932}), after + scored("3", {6: 0.9938}))
+    assert again.difference.mean == pytest.approx((0.05 + 0.05 + 0.03) / 3)  # fold 0 has 0.04 and 0.06
     with pytest.raises(RecordError, match="no seed in common"):
         results.compare(before[3:], after)
 

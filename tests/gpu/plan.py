@@ -117,7 +117,7 @@ class Plan:
     def train_one(self) -> str:
         """Train seed 0 to the end, scored on held-out images and then on the test set."""
         from mnist_lab.experiment import load_data
-        from mnist_lab.speed.benchmark import epochs_to_target
+        from mnist_lab.speed.processes import epochs_to_target
         from mnist_lab.speed.side_by_side import train_together
 
         said = []

@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from mnist_lab.fields.trace import facts
 from mnist_lab.models import CompactNet, count_parameters, leaves
-from mnist_lab.studies.search.notation import Layer, build, parameters_of, read, write
+from mnist_lab.studies.search.notation import Layer, build, check, count, read, write
 
 COMPACT = "5x5 16 pool, separable 32, separable 40, separable 48, templates"
 TEXTS = (
@@ -27,7 +27,7 @@ def test_a_network_reads_images_and_can_be_written_back(text):
     assert write(*read(text)) == text
     network = build(text)
     assert network(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
-    assert parameters_of(text) == count_parameters(network) == facts(network).trainable
+    assert count(*read(text)) == count_parameters(network) == facts(network).trainable
 
 
 def test_it_can_say_compactnet():
@@ -76,4 +76,4 @@ def test_pooling_is_before_norm_and_activation():
 )
 def test_what_says_no_network_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
-        parameters_of(text)
+        check(text)

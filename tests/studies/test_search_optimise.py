@@ -2,9 +2,10 @@
 
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
+from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
 from mnist_lab.evidence.records import load
@@ -30,10 +31,8 @@ class Scripted(Executor):
         if isinstance(outcome, float):
             losses = [2 * outcome] * (plan.recipe.epochs - 1) + [outcome]
             accuracies = (0.99,) * plan.recipe.epochs
-            one = self.make_record(
-                plan.name, fold, accuracies, tuple(losses), kind="trial", score_on="writers", step=None
-            )
-            future.set_result([one])
+            what = {"kind": "trial", "step": None, "recipe": asdict(plan.recipe), "settings": plan.settings_of(fold)}
+            future.set_result([self.make_record(plan.name, fold, accuracies, tuple(losses), **what)])
         elif isinstance(outcome, BaseException):
             future.set_exception(outcome)
         else:
@@ -51,16 +50,16 @@ class Here(Executor):
 
 
 @pytest.fixture
-def url(tmp_path) -> str:
-    return f"sqlite:///{tmp_path / 'search.db'}"
+def storage() -> InMemoryStorage:
+    return InMemoryStorage()
 
 
 @pytest.fixture
-def search(url, tmp_path, settings):
+def search(storage, tmp_path, settings):
     """Searches with an executor in a study of its own, as many times as it is called."""
 
     def search(executor, trials=6, epochs=3, folds=2, at_once=2):
-        study = optimise.open_study(url)
+        study = optimise.open_study(storage)
         extent = {"trials": trials, "epochs": epochs, "folds": folds, "at_once": at_once}
         optimise.search(study, STEP, settings, executor, tmp_path / "records", **extent)
         return study
@@ -74,7 +73,7 @@ def test_a_search_trains_what_it_proposes(search, tmp_path, monkeypatch):
     found = {one.number: one for one in trials.of(study)}
     assert list(found) == [0, 1]
     first = found[0]
-    assert (first.state, first.epochs, len(first.losses), first.parameters) == ("complete", 1, 2, 6482)
+    assert (first.state, first.epochs, len(first.losses), first.parameters) == ("complete", 1, 2, 6362)
     kept = [one for one in load(tmp_path / "records") if one.name == "trial-0"]
     assert [one.loss for one in kept] == first.losses and [one.accuracy for one in kept] == first.accuracies
     assert [one.seed for one in kept] == [0, 1] and kept[0].recipe["layers"] == first.network
@@ -123,7 +122,7 @@ def test_a_hopeless_first_fold_counts_as_behind_all_others(search, make_record):
     assert study.trials[3].intermediate_values == {0: 0.01}
 
 
-def test_it_goes_on_where_it_was_stopped(search, make_record, url):
+def test_it_goes_on_where_it_was_stopped(search, make_record, storage):
     def stop(number, fold):
         if (number, fold) == (3, 0):
             raise KeyboardInterrupt
@@ -131,22 +130,36 @@ def test_it_goes_on_where_it_was_stopped(search, make_record, url):
 
     with pytest.raises(KeyboardInterrupt):
         search(Scripted(make_record, stop), at_once=2)
-    left = [one for one in optimise.open_study(url).trials if one.state == TrialState.RUNNING]
-    assert 3 in [one.number for one in left]
+    left = [one.number for one in optimise.open_study(storage).trials if one.state == TrialState.RUNNING]
+    assert left and left[-1] == 3
     executor = Scripted(make_record, lambda number, fold: 0.02 + number / 1000)
-    study = search(executor, trials=8, at_once=2)
-    assert optimise.tried(study) == 8
-    again = [one for one in study.trials if one.number > 3 and one.params == study.trials[3].params]
-    assert len(again) == 1 and again[0].state.is_finished()
-    assert all(number > 3 or number in [one.number for one in left] for number, _ in executor.work)
-    assert not [one for one in study.trials if one.state == TrialState.RUNNING]
-    done = Scripted(make_record, lambda number, fold: 0.02)
-    search(done, trials=8)
-    assert not done.work
+    study = search(executor, trials=8)
+    assert [number for number, _ in executor.work[: len(left)]] == left
+    assert [one.number for one in trials.of(study)] == list(range(8))
+    assert min(number for number, _ in executor.work) == left[0]
+    idle = Scripted(make_record, lambda number, fold: 0.02)
+    search(idle, trials=8)
+    assert not idle.work
 
 
-def test_another_machine_s_trials_are_left_to_it(search, make_record, url):
-    study = optimise.open_study(url)
+def test_a_fold_that_is_kept_is_not_trained_again(search, make_record, tmp_path):
+    def stop(number, fold):
+        if (number, fold) == (1, 1):
+            raise KeyboardInterrupt
+        return 0.02 - number / 1000
+
+    with pytest.raises(KeyboardInterrupt):
+        search(Scripted(make_record, stop), at_once=1)
+    executor = Scripted(make_record, lambda number, fold: 0.02)
+    study = search(executor, trials=2)
+    assert executor.work == [(1, 1)]
+    assert trials.of(study)[1].losses == [0.019, 0.02]
+    assert study.trials[1].value == pytest.approx(0.0195)
+    assert [one.seed for one in load(tmp_path / "records") if one.name == "trial-1"] == [0, 1]
+
+
+def test_another_machine_s_trials_are_left_to_it(search, make_record, storage):
+    study = optimise.open_study(storage)
     optimise.take_up(study, epochs=3, folds=2)
     study.ask().set_user_attr("where", "another machine")
     search(Scripted(make_record, lambda number, fold: 0.02), trials=3)
@@ -168,12 +181,21 @@ def test_other_epochs_or_folds_are_another_search(search, make_record):
         search(executor, trials=2, epochs=4)
 
 
-def test_records_of_another_search_are_not_mixed_in(search, make_record, tmp_path):
+def test_records_of_another_search_are_not_mixed_in(search, make_record, tmp_path, settings):
     executor = Scripted(make_record, lambda number, fold: 0.02)
     search(executor, trials=2)
-    (tmp_path / "search.db").unlink()
-    with pytest.raises(StudyError, match=r"trial-0\.jsonl is of another search"):
-        search(executor, trials=2)
+    another, extent = optimise.open_study(InMemoryStorage()), {"trials": 2, "epochs": 2, "folds": 2, "at_once": 1}
+    with pytest.raises(StudyError, match=r"trial-0\.jsonl is of another study: its epochs is 3, not 2"):
+        optimise.search(another, STEP, settings, executor, tmp_path / "records", **extent)
+
+
+def test_a_search_is_kept_in_a_database(make_record, settings, tmp_path):
+    url, extent = f"sqlite:///{tmp_path / 'search.db'}", {"epochs": 1, "folds": 1, "at_once": 1}
+    for total in (1, 2):
+        executor = Scripted(make_record, lambda number, fold: 0.02)
+        study = optimise.open_study(url)
+        optimise.search(study, STEP, settings, executor, tmp_path / "records", trials=total, **extent)
+        assert executor.work == [(total - 1, 0)]
 
 
 def test_a_database_that_cannot_be_opened_is_told(tmp_path):
@@ -192,11 +214,10 @@ def test_too_large_a_network_is_not_trained(search, make_record, monkeypatch):
     assert study.trials[3].state == TrialState.PRUNED
 
 
-def test_hopeless_is_what_is_far_above_the_others_late_in_a_run(search, make_record, url):
+def test_hopeless_is_what_is_far_above_the_others_late_in_a_run(search, make_record, storage):
     study = search(Scripted(make_record, lambda number, fold: 0.02 + number / 1000), trials=9, at_once=1)
     assert optimise.ceilings(study) == pytest.approx([1.5 * 0.048, 1.5 * 0.048, 1.5 * 0.024])
-    longer = optimise.open_study(url.replace("search.db", "other.db"))
-    assert optimise.ceilings(longer) == []
+    assert optimise.ceilings(optimise.open_study(InMemoryStorage())) == []
 
 
 def test_a_fold_is_given_up_as_soon_as_it_is_hopeless(settings):

@@ -187,7 +187,8 @@ def variants_table(records: Sequence[Record]) -> Table:
         difference = welch(*([100 * record.accuracy for record in seeds] for seeds in both))
         first = [statistics.fmean(record.history[0].test.accuracy for record in seeds) for seeds in both]
         row = (variant.published, variant.variant, f"{old.seeds}, {new.seeds}", old.last.percent, new.last.percent)
-        row += (signed(100 * (new.last.mean - old.last.mean), digits=2), signed_interval(difference and difference.interval, digits=2))
+        gained = signed(100 * (new.last.mean - old.last.mean), digits=2)
+        row += (gained, signed_interval(difference and difference.interval, digits=2))
         row += (signed(new.loss.mean - old.loss.mean, digits=4),)
         row += tuple(
             f"{100 * was:.2f} → {100 * now:.2f}" for was, now in (first, (old.training.mean, new.training.mean))

@@ -1,16 +1,23 @@
-"""Figures of the ablations and of the frontier."""
+"""Figures of the search, of the ablations and of the frontier."""
 
 import math
-from collections.abc import Mapping, Sequence
-from itertools import groupby
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate, groupby
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
+from optuna.distributions import CategoricalDistribution
 
 from mnist_lab.evidence.figures import COLOURS, TARGET_COLOUR, accuracy_scale, mark_target, share_misread, tidy
+from mnist_lab.studies.search.space import distributions
 from mnist_lab.studies.search.tables import Outcome, by_epochs, by_size
+from mnist_lab.studies.search.trials import Trial, beside_baseline
 
+MULTIPLE = "held-out loss as a multiple of step 3's"
+FAR = 2.0  # where the axis of such multiples ends
+ACROSS = 3  # panels
+STATES = {"complete": (COLOURS[0], "came to all folds"), "pruned": ("#bbbbbb", "given up before")}
 SHADES = {"better": COLOURS[2], "worse": COLOURS[1], "no difference": "#777777"}
 
 
@@ -75,3 +82,76 @@ def _curve(axis: Axes, outcomes: Mapping[int, Outcome]) -> None:
     axis.plot(list(outcomes), means, "o-", color=COLOURS[0], markersize=5, linewidth=1)
     mark_target(axis)
     tidy(axis)
+
+
+def history(trials: Sequence[Trial], title: str) -> Figure:
+    """Show how every trial of the search stands beside step 3, in the order they began."""
+    multiples = beside_baseline(trials)
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    axis = figure.subplots()
+    for state, (colour, said) in STATES.items():
+        numbers = [one.number for one in trials if one.state == state and one.number in multiples]
+        axis.plot(numbers, [multiples[number] for number in numbers], "o", color=colour, markersize=4, label=said)
+    complete = [one.number for one in trials if one.state == "complete" and one.number in multiples]
+    best = list(accumulate((multiples[number] for number in complete), min))
+    axis.step(complete, best, where="post", color=COLOURS[0], linewidth=1, label="the best of these so far")
+    axis.axhline(1, color=TARGET_COLOUR, linewidth=1)
+    axis.set(title=title, xlabel="trial", ylabel=MULTIPLE, yscale="log")
+    _mark_multiples(axis, multiples.values())
+    axis.legend(frameon=False, fontsize=9)
+    tidy(axis)
+    return figure
+
+
+def importances(shares: Mapping[str, float], title: str) -> Figure:
+    """Show how much of the differences between trials each choice explains, the most important first."""
+    figure = Figure(figsize=(7, 0.25 * len(shares) + 1), layout="constrained")
+    axis = figure.subplots()
+    axis.barh(list(shares), [100 * share for share in shares.values()], color=COLOURS[0])
+    axis.set_ylim(len(shares) - 0.4, -0.6)
+    axis.set(title=title, xlabel="share of the differences between trials, % (functional ANOVA)")
+    tidy(axis)
+    return figure
+
+
+def slices(trials: Sequence[Trial], choices: Sequence[str], title: str) -> Figure:
+    """Show every trial's loss over each of some ``choices``, the later ones darker."""
+    multiples = beside_baseline(trials)
+    rows = math.ceil(len(choices) / ACROSS)
+    figure = Figure(figsize=(9, 2.5 * rows + 0.6), layout="constrained")
+    figure.suptitle(title)
+    panels = figure.subplots(rows, ACROSS, sharey=True, squeeze=False).flat
+    for axis, choice in zip(panels, choices, strict=False):
+        shown = [one for one in trials if one.number in multiples and choice in one.choices]
+        values = [one.choices[choice] for one in shown]
+        kind = distributions(shown[0].choices)[choice]
+        if isinstance(kind, CategoricalDistribution):
+            axis.set_xticks(range(len(kind.choices)), kind.choices)
+            axis.set_xlim(-0.5, len(kind.choices) - 0.5)
+            values = [kind.choices.index(value) for value in values]
+        elif kind.log:
+            axis.set_xscale("log")
+            axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.xaxis.set_major_formatter("{x:g}")
+            axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.scatter(
+            values, [multiples[one.number] for one in shown], c=[one.number for one in shown], cmap="Blues",
+            vmin=-0.3 * len(trials), s=14, linewidths=0,
+        )  # fmt: skip
+        axis.axhline(1, color=TARGET_COLOUR, linewidth=0.8)
+        axis.set(xlabel=choice, yscale="log")
+        _mark_multiples(axis, multiples.values())
+        tidy(axis)
+    for axis in panels:
+        axis.set_axis_off()
+    figure.supylabel(MULTIPLE, fontsize=9)
+    return figure
+
+
+def _mark_multiples(axis: Axes, multiples: Iterable[float]) -> None:
+    """Let the vertical axis show losses up to FAR times step 3's, and label it; the rest lies above it."""
+    shown = [1.0, *multiples]
+    axis.set_ylim(min(shown) / 1.03, min(max(shown), FAR) * 1.03)
+    axis.yaxis.set_major_locator(FixedLocator((0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6, 2, 3)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())

@@ -5,6 +5,7 @@ the same folds of held-out writers in the same order, so after k of them their m
 the better half go on. Optuna's pruner for paired folds, a Wilcoxon test, can find nothing in less than four of them.
 """
 
+import itertools
 import math
 import platform
 import statistics
@@ -18,7 +19,8 @@ from pathlib import Path
 import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
-from optuna.trial import TrialState
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
@@ -28,7 +30,7 @@ from mnist_lab.fields.trace import facts
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.search import space
-from mnist_lab.studies.study import Plan, StudyError, keep, outcomes, train_alone
+from mnist_lab.studies.study import Plan, StudyError, finished, keep, outcomes, train_alone
 from mnist_lab.training import Diverged, Epoch
 
 NAME = "search"  # of the study in its database
@@ -60,6 +62,7 @@ class Attempt:
     losses: list[float] = field(default_factory=list)  # of the folds so far
     accuracies: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
+    reported: set[int] = field(default_factory=set)  # numbers of folds that Optuna knows the loss of
 
     def add(self, one: Record) -> None:
         """Take in what came of the next fold, and note it in the database."""
@@ -71,10 +74,16 @@ class Attempt:
         for name in ("losses", "accuracies", "seconds"):
             self.trial.set_user_attr(name, getattr(self, name))
         self.trial.set_user_attr("commit", one.environment.commit)
-        self.trial.report(statistics.fmean(self.losses), len(self.losses))
+        self.report(statistics.fmean(self.losses))
+
+    def report(self, loss: float) -> None:
+        """Tell Optuna the mean loss of the folds so far, once."""
+        if len(self.losses) not in self.reported:
+            self.trial.report(loss, len(self.losses))
+            self.reported.add(len(self.losses))
 
 
-def open_study(storage: str) -> optuna.Study:
+def open_study(storage: str | BaseStorage) -> optuna.Study:
     """Return the study in a database, a new one if there is none yet. Raises StudyError if it cannot be opened."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
@@ -89,8 +98,8 @@ def open_study(storage: str) -> optuna.Study:
     return study
 
 
-def take_up(study: optuna.Study, **common: int) -> None:
-    """Let the starting points wait in a new study, and in an old one what a stopped search of this checkout left.
+def take_up(study: optuna.Study, **common: int) -> list[FrozenTrial]:
+    """Let the starting points wait in a new study; return what a stopped search of this checkout left in an old one.
 
     ``common`` are the epochs and folds of all its trials. Raises StudyError if it has others.
     """
@@ -103,10 +112,8 @@ def take_up(study: optuna.Study, **common: int) -> None:
         study.set_user_attr(name, value)
     for point in () if study.trials else space.starting_points():
         study.enqueue_trial(point)
-    for one in study.get_trials(states=[TrialState.RUNNING]):
-        if one.user_attrs.get("where", HERE) == HERE:
-            study.tell(one.number, state=TrialState.FAIL)
-            study.enqueue_trial(one.params)
+    left = study.get_trials(states=[TrialState.RUNNING])
+    return [one for one in left if one.user_attrs.get("where", HERE) == HERE]
 
 
 def tried(study: optuna.Study) -> int:
@@ -132,7 +139,7 @@ def search(
     or folds, or if a fold fails for another reason than its recipe; the same call then goes on.
     """
     running: dict[Future, Attempt] = {}
-    take_up(study, epochs=epochs, folds=folds)
+    left = take_up(study, epochs=epochs, folds=folds)
 
     def submit(attempt: Attempt) -> None:
         fold = len(attempt.losses)
@@ -145,13 +152,13 @@ def search(
     with tqdm(total=trials, initial=tried(study), unit="trial", disable=None) as bar:  # on terminals
         while True:
             while len(running) < at_once and tried(study) + len(running) < trials:
-                attempt = start(study, step, settings, store)
-                if attempt:
+                attempt = start(study, left.pop(0) if left else None, step, settings, store)
+                if attempt and settle(study, attempt) == TrialState.RUNNING:
                     submit(attempt)
             if not running:
                 return
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            for future in done:
+            for future in [one for one in running if one in done]:  # in order
                 attempt = running.pop(future)
                 (outcome,) = outcomes(future, 1)
                 if isinstance(outcome, str):
@@ -159,27 +166,27 @@ def search(
                 if isinstance(outcome, Record):
                     attempt.add(keep(outcome, store))
                     said = f"accuracy {outcome.accuracy:7.2%}   loss {outcome.loss:.4f}   {outcome.seconds:5.0f} s"
+                    state = settle(study, attempt)
                 else:
-                    said = outcome.why
-                state = judge(study, attempt, outcome)
-                ended = "" if state == TrialState.RUNNING else f"   {state.name.lower()}"
+                    said, state = outcome.why, settle(study, attempt, outcome)
+                going_on = state == TrialState.RUNNING
                 with bar.external_write_mode():
-                    print(f"{attempt.plan.name:9} fold {len(attempt.losses)}   {said}{ended}", flush=True)
-                if ended:
-                    attempt.trial.set_user_attr("tried", True)
-                    values = statistics.fmean(attempt.losses) if state == TrialState.COMPLETE else None
-                    study.tell(attempt.trial, values, state)
-                    bar.update()
-                else:
+                    end = "" if going_on else f"   {state.name.lower()}"
+                    print(f"{attempt.plan.name:9} fold {len(attempt.losses)}   {said}{end}", flush=True)
+                if going_on:
                     submit(attempt)
+            bar.update(tried(study) - bar.n)
 
 
-def start(study: optuna.Study, step: Recipe, settings: Settings, store: Path) -> Attempt | None:
+def start(
+    study: optuna.Study, left: FrozenTrial | None, step: Recipe, settings: Settings, store: Path
+) -> Attempt | None:
     """Return the next trial of ``study``; None if its network is too large, which ends it untrained.
 
-    Raises StudyError if ``store`` holds a trial of this name already.
+    It is one that was ``left`` unfinished, or a new one. Folds that ``store`` holds are not trained again. Raises
+    StudyError if it holds those of another recipe under this name.
     """
-    trial = study.ask()
+    trial = optuna.Trial(study, left._trial_id) if left else study.ask()
     trial.set_user_attr("where", HERE)
     recipe = space.recipe(trial, step, study.user_attrs["epochs"])
     network = facts(recipe.network())
@@ -190,9 +197,11 @@ def start(study: optuna.Study, step: Recipe, settings: Settings, store: Path) ->
         study.tell(trial, state=TrialState.PRUNED)
         return None
     plan = Plan(recipe.kind, recipe.name, recipe.change, recipe, settings, range(study.user_attrs["folds"]))
-    if (store / plan.place).exists():
-        raise StudyError(f"{store / plan.place} is of another search: move its folder away to start anew")
-    return Attempt(trial, plan)
+    attempt = Attempt(trial, plan, reported=set(left.intermediate_values) if left else set())
+    found = finished(plan, store / plan.place)
+    for fold in itertools.takewhile(found.__contains__, plan.seeds):
+        attempt.add(found[fold])
+    return attempt
 
 
 def plans(
@@ -208,17 +217,24 @@ def plans(
     return [Plan(one.kind, one.name, one.change, one, settings, seeds) for one in recipes]
 
 
-def judge(study: optuna.Study, attempt: Attempt, outcome: Record | GivenUp) -> TrialState:
-    """Return whether a trial goes on (RUNNING) after a fold, and if it does not, how it ends."""
-    if isinstance(outcome, GivenUp):
-        if outcome.loss is None:
-            return TrialState.FAIL
-        attempt.trial.report(outcome.loss, len(attempt.losses))
-        return TrialState.PRUNED
-    if len(attempt.losses) == study.user_attrs["folds"]:
-        return TrialState.COMPLETE
-    behind = attempt.trial.should_prune() and attempt.trial.number > 0  # the first is what others are held against
-    return TrialState.PRUNED if behind else TrialState.RUNNING
+def settle(study: optuna.Study, attempt: Attempt, given_up: GivenUp | None = None) -> TrialState:
+    """Return whether a trial goes on (RUNNING) as it stands; if it does not, how it ended, which Optuna is told.
+
+    The first trial is never behind: the others are held against it.
+    """
+    if given_up and given_up.loss is not None:
+        attempt.report(given_up.loss)
+    if given_up:
+        state = TrialState.FAIL if given_up.loss is None else TrialState.PRUNED
+    elif len(attempt.losses) == study.user_attrs["folds"]:
+        state = TrialState.COMPLETE
+    elif attempt.trial.should_prune() and attempt.trial.number > 0:
+        state = TrialState.PRUNED
+    else:
+        return TrialState.RUNNING
+    attempt.trial.set_user_attr("tried", True)
+    study.tell(attempt.trial, statistics.fmean(attempt.losses) if state == TrialState.COMPLETE else None, state)
+    return state
 
 
 def ceilings(study: optuna.Study) -> list[float]:

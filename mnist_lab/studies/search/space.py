@@ -7,11 +7,12 @@ channels are then as many as the trial's number of parameters allows, so that no
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 
+from optuna.distributions import BaseDistribution
 from optuna.trial import BaseTrial, FixedTrial
 
 from mnist_lab.models import PARAMETER_BUDGET
 from mnist_lab.recipe import Recipe
-from mnist_lab.studies.search.notation import HEADS, Layer, parameters_of, size_left, write
+from mnist_lab.studies.search.notation import HEADS, Layer, count, size_left, write
 from mnist_lab.studies.search.recipe import SearchRecipe
 
 FAMILY = "search"
@@ -25,6 +26,7 @@ STEP_3 = {  # as it is: the baseline of the search, and what a starting point le
     "weight decay": 0.0, "rotation": 13.0, "shift": 2, "scale": 0.15, "shear": 10.0, "elastic": 0.0,
     "clean epochs": 0, "teacher": 0.0,
 }  # fmt: skip
+EVERY = STEP_3 | {"stem": "3x3", "stem layers": 2, "between": "dense", "first width": 1.0}  # what a trial may ask for
 CLEAN, TAUGHT = {"clean epochs": 2}, {"clean epochs": 2, "teacher": 0.3}
 DENSE, SEPARABLE = {"stem": "3x3", "between": "dense"}, {"stem": "3x3", "between": "separable"}
 TWO = DENSE | {"stem layers": 2, "first width": 0.5, "growth": 1.38, "parameters": 7790}  # 8, 16; 32, 38, 44
@@ -50,13 +52,17 @@ STARTS: tuple[Mapping[str, object], ...] = (  # what first trials found, from wh
 
 def recipe(trial: BaseTrial, step: Recipe, epochs: int) -> SearchRecipe:
     """Return what ``trial`` chooses in place of ``step``, trained for so many epochs."""
-    text, activation = network(trial), trial.suggest_categorical("activation", ["SiLU", "ReLU"])
-    number = trial.suggest_float
-    whole = trial.suggest_int
-    chosen = {
-        "layers": text,
-        "activation": activation,
-        "epochs": epochs,
+    chosen = choices(trial)
+    called = {"family": FAMILY, "name": name_of(trial.number), "change": chosen["layers"], "epochs": epochs}
+    return SearchRecipe(**(asdict(step) | chosen | called))
+
+
+def choices(trial: BaseTrial) -> dict[str, object]:
+    """Return what ``trial`` chooses, as fields of a recipe."""
+    number, whole = trial.suggest_float, trial.suggest_int
+    return {
+        "layers": network(trial),
+        "activation": trial.suggest_categorical("activation", ["SiLU", "ReLU"]),
         "batch_size": whole("batch size", 50, 250, log=True),
         "learning_rate": rounded(number("peak", 0.003, 0.03, log=True)),
         "warmup": rounded(number("warm-up", 0.05, 0.5)),
@@ -72,8 +78,6 @@ def recipe(trial: BaseTrial, step: Recipe, epochs: int) -> SearchRecipe:
         "clean_epochs": whole("clean epochs", 0, 4),
         "teacher": number("teacher", 0.0, 0.6, step=0.1),
     }
-    called = {"family": FAMILY, "name": name_of(trial.number), "change": text}
-    return SearchRecipe(**(asdict(step) | chosen | called))
 
 
 def network(trial: BaseTrial) -> str:
@@ -91,21 +95,21 @@ def network(trial: BaseTrial) -> str:
     head = trial.suggest_categorical("head", HEADS)
     allowed = trial.suggest_int("parameters", 6500, PARAMETER_BUDGET - 1)
 
-    def text(widths: Sequence[int]) -> str:
+    def layers(widths: Sequence[int]) -> list[Layer]:
         """Return the network with so many channels after each layer."""
-        layers = [Layer(widths[0], int(stem[0]), stride=2 if stem == STRIDED else 1)]
+        start = [Layer(widths[0], int(stem[0]), stride=2 if stem == STRIDED else 1)]
         kinds = {"separable": between == "separable", "groups": 2 if between == "groups" else 1}
-        layers += [Layer(count, **kinds) for count in widths[1:depth]]
+        start += [Layer(width, **kinds) for width in widths[1:depth]]
         if stem != STRIDED:
-            layers[-1] = replace(layers[-1], pool=True)
+            start[-1] = replace(start[-1], pool=True)
         for pad in range(padded, blocks + 1):  # more blocks are padded where too little of the image would be left
-            body = [Layer(count, separable=True, padded=place < pad) for place, count in enumerate(widths[depth:])]
-            if size_left(layers + body) >= SMALLEST_HEAD:
+            body = [Layer(width, separable=True, padded=place < pad) for place, width in enumerate(widths[depth:])]
+            if size_left(start + body) >= SMALLEST_HEAD:
                 break
-        return write(layers + body, head)
+        return start + body
 
     shape = [*ramp(first, last, depth), *ramp(1, growth, blocks)]
-    return text(fill(shape, lambda widths: parameters_of(text(widths)) <= allowed))
+    return write(layers(fill(shape, lambda widths: count(layers(widths), head) <= allowed)), head)
 
 
 def fill(shape: Sequence[float], fits: Callable[[Sequence[int]], bool]) -> list[int]:
@@ -125,9 +129,9 @@ def fill(shape: Sequence[float], fits: Callable[[Sequence[int]], bool]) -> list[
     return widths
 
 
-def ramp(first: float, last: float, count: int) -> list[float]:
-    """Return ``count`` numbers from ``first`` to ``last`` in equal steps; of one, ``last``."""
-    return [last - (last - first) * (count - 1 - place) / max(1, count - 1) for place in range(count)]
+def ramp(first: float, last: float, steps: int) -> list[float]:
+    """Return so many numbers from ``first`` to ``last``, equally far apart; of one, ``last``."""
+    return [last - (last - first) * (steps - 1 - place) / max(1, steps - 1) for place in range(steps)]
 
 
 def rounded(value: float) -> float:
@@ -152,6 +156,13 @@ def name_of(number: int) -> str:
 def number_of(name: str) -> int:
     """Return the number of the trial whose records are called so."""
     return int(name.split("-")[1])
+
+
+def distributions(parameters: Mapping[str, object]) -> dict[str, BaseDistribution]:
+    """Return the ranges of these parameters of a trial, which say too whether they are logarithmic."""
+    trial = FixedTrial(dict(parameters))
+    choices(trial)
+    return trial.distributions
 
 
 def choose(parameters: Mapping[str, object], step: Recipe, epochs: int, number: int = 0) -> SearchRecipe:

@@ -1,0 +1,144 @@
+import math
+import statistics
+
+import numpy as np
+import optuna
+import pytest
+
+from mnist_lab.evidence.records import RecordError
+from mnist_lab.recipe import Recipe
+from mnist_lab.studies.search import figures, space, trials
+from mnist_lab.studies.search.trials import Trial
+
+STEP = Recipe("CompactNet", 15, 125, 0.01, "one-cycle", 0.2, 0.998, 13.0, 2, 0.15, 10.0, 0, "tensor")
+
+
+def made(number: int, *losses: float, state: str = "complete", choices: dict | None = None, **changes) -> Trial:
+    known = {"network": "a network", "parameters": 7306, "products": 480_640, "epochs": 15, "commit": "abc"}
+    known |= {"accuracies": [0.995] * len(losses), "seconds": [100.0] * len(losses)}
+    choices = choices or space.starting_points()[0]
+    return Trial(number=number, state=state, choices=choices, losses=list(losses), **(known | changes))
+
+
+@pytest.fixture(scope="module")
+def many() -> list[Trial]:
+    """Trials whose loss only depends on the rate."""
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    found = [made(0, 0.02, 0.03)]
+    for number in range(1, 80):
+        trial = study.ask()
+        space.choices(trial)
+        loss = 0.02 * (1 + abs(math.log(trial.params["peak"] / 0.01)))
+        losses, state = ((loss, 1.5 * loss), "complete") if number % 3 == 0 else ((loss,), "pruned")
+        found.append(made(number, *losses, state=state, choices=trial.params))
+    return found
+
+
+@pytest.fixture
+def confirmed(make_record):
+    """Makes the records of a trial over seeds, whose losses and accuracies are those of its folds and a little more."""
+
+    def make(number: int, factor: float, gain: float, seeds: int = 6, epochs: int = 3, noise: float = 0.0) -> list:
+        generator = np.random.default_rng(number)
+        found = []
+        for seed in range(seeds):
+            loss = 0.02 * (1 + seed % 6 / 10) * factor * math.exp(noise * generator.standard_normal())
+            accuracy = round(0.994 + (seed % 6) / 10_000 + gain, 4)
+            what = {"kind": "trial", "score_on": "writers", "step": None, "change": "a network"}
+            found.append(make_record(f"trial-{number}", seed, (accuracy,) * epochs, (loss,) * epochs, **what))
+        return found
+
+    return make
+
+
+def test_trials_come_back_from_their_file(tmp_path, many):
+    assert trials.read(tmp_path) == []
+    path = trials.write(many, tmp_path)
+    assert trials.read(tmp_path) == many
+    assert len(path.read_text(encoding="utf-8").splitlines()) == len(many) + 2
+    path.write_text('[{"number": 1}]', encoding="utf-8")
+    with pytest.raises(RecordError, match=r"trials\.json does not hold trials"):
+        trials.read(tmp_path)
+
+
+def test_the_best_come_first_and_the_cheaper_of_equals():
+    found = [made(1, 0.02, 0.02), made(2, 0.02, 0.02, products=100), made(3, 0.01, state="pruned"), made(4, 0.01, 0.02)]
+    assert [one.number for one in trials.ranked(found)] == [4, 2, 1]
+
+
+def test_the_table_names_the_best_and_the_baseline():
+    found = [made(number, 0.03 - number / 1000, 0.03) for number in range(12)] + [made(12, state="fail")]
+    table = trials.trials_table(found, rows=5)
+    assert [row[0] for row in table.rows] == ["11", "10", "9", "8", "7", "0"]
+    assert table.note.startswith("13 trials: 12 came to all folds, 0 were given up before, 1 diverged.")
+
+
+def test_trials_are_held_against_the_baseline_on_the_same_folds():
+    found = [made(0, 0.02, 0.04), made(1, 0.01, state="pruned"), made(2, 0.03, 0.03), made(3, state="fail")]
+    assert trials.beside_baseline(found) == pytest.approx({0: 1.0, 1: 0.5, 2: 1.0})
+    assert trials.beside_baseline(found[1:]) == {}
+    assert trials.finding(found) == "The best of 4 trials has 1.00 times step 3's loss where it was chosen"
+    assert trials.finding(found[1:]) == "3 trials, and none beside step 3 yet"
+
+
+def test_the_important_choice_is_found(many):
+    shares = trials.importances(many)
+    assert next(iter(shares)) == "peak" and sum(shares.values()) == pytest.approx(1)
+    assert shares["peak"] > 0.5
+    assert shares.keys() == space.EVERY.keys()  # though not every trial asks for all
+    assert trials.importances(many[:10]) == {}
+
+
+def test_a_confirmation_is_compared_fold_by_fold(confirmed):
+    """Folds differ by far more than the two recipes, which only pairs can show."""
+    records = confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0003, noise=0.01) + confirmed(8, 1.0, 0.0, seeds=5)
+    best, baseline = trials.compare(records, 3)
+    assert (best.number, baseline.number) == (7, 0) and baseline.loss is None
+    logs = [math.log(ours.loss / theirs.loss) for ours, theirs in zip(best.records, baseline.records, strict=True)]
+    assert best.loss.mean == pytest.approx(statistics.fmean(logs))
+    assert best.loss.is_clear and best.loss.interval[1] < -0.08
+    assert best.accuracy.mean == pytest.approx(0.0003) and best.accuracy.is_clear
+    assert trials.compare(records, 15) == []
+    table = trials.comparison_table([best, baseline])
+    assert [row[-1] for row in table.rows] == ["better", "baseline"]
+    assert table.rows[0][7] == "0.90"
+
+
+def test_seeds_of_a_fold_are_one_value(confirmed):
+    """Three times the same six folds say no more than the six."""
+    once = trials.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0), 3)[0].loss
+    records = confirmed(0, 1.0, 0.0, seeds=18) + confirmed(7, 0.9, 0.0, seeds=18)
+    thrice = trials.compare(records, 3)[0].loss
+    assert thrice.interval == pytest.approx(once.interval, abs=1e-12)
+    mixed = trials.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0, seeds=18), 3)[0]
+    assert len(mixed.records) == 18 and mixed.loss.mean == pytest.approx(once.mean)
+
+
+def test_what_was_confirmed_comes_before_what_only_looked_better(confirmed):
+    found = [made(number, 0.02 - number / 1000, 0.02) for number in range(6)]
+    assert trials.best(found, [], 2) == [0, 5, 4]
+    seen = trials.compare(confirmed(0, 1.0, 0.0) + confirmed(2, 0.9, 0.0) + confirmed(5, 1.1, 0.0), 3)
+    assert trials.best(found, seen, 3) == [0, 2, 5, 4]
+
+
+def test_the_history_shows_every_trial(many):
+    (axis,) = figures.history(many, "a title").axes
+    complete, pruned, best = axis.lines[:3]
+    assert len(complete.get_xdata()) + len(pruned.get_xdata()) == len(many)
+    drawn = dict(zip(complete.get_xdata(), complete.get_ydata(), strict=True))
+    assert drawn[3] == pytest.approx(sum(many[3].losses) / 0.05)
+    assert list(best.get_ydata()) == sorted(best.get_ydata(), reverse=True)
+
+
+def test_slices_show_numbers_and_names(many):
+    figure = figures.slices(many, ["peak", "stem", "teacher", "first width"], "a title")
+    peak, stem, _, width, *_ = figure.axes
+    assert peak.get_xscale() == "log" and stem.get_xticklabels()[0].get_text() == "3x3"
+    asked = sum("first width" in one.choices for one in many)
+    assert 0 < len(width.collections[0].get_offsets()) == asked < len(many)
+    figure.canvas.draw()
+
+
+def test_bars_show_importances():
+    (axis,) = figures.importances({"peak": 0.7, "teacher": 0.3}, "a title").axes
+    assert [bar.get_width() for bar in axis.patches] == [70, 30]

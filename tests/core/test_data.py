@@ -116,7 +116,9 @@ def test_a_damaged_file_is_passed_over_where_a_good_one_lies_beside_it(folder, r
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"not gzip", gzip.compress(b"something else"), gzip.compress(b"cut off")[:-9]]
+    "content",
+    [b"", b"not gzip", gzip.compress(b"something else"), gzip.compress(b"cut off")[:-9]],
+    ids=["empty", "not gzip", "another file", "cut off"],  # archives hold the time at which they were made
 )
 def test_a_damaged_archive_is_named(folder, content):
     path = folder / "MNIST" / "raw" / "train-labels-idx1-ubyte"

@@ -1,3 +1,5 @@
+import re
+
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook
@@ -6,7 +8,7 @@ from mnist_lab import LabError
 from mnist_lab.evidence import records
 from mnist_lab.publishing import notebooks, pages
 
-NAMES = ("results", "consistency", "gains", "step-2", "step-3")
+NAMES = ("headline", "results", "consistency", "gains", "step-2", "step-3")
 TEXT = "# title\nprose\n" + "".join(f"<!-- {name}:begin -->\noutdated\n<!-- {name}:end -->\n" for name in NAMES)
 
 
@@ -39,6 +41,15 @@ def test_blocks_are_written_from_the_records_and_prose_is_kept(made):
     )
     assert "7,306 parameters. Over 3 seeds: 99.510 ± 0.010 %." in text
     assert pages.render(text, made) == text
+
+
+def test_the_headline_has_five_columns_and_says_how_many_seeds_reach_the_target(made):
+    (table,) = re.findall(r"<!-- headline:begin -->\n(.*?)<!-- headline:end", pages.render(TEXT, made), re.DOTALL)
+    head, _, second, between, third = table.splitlines()[:5]
+    assert head == "| step | what changed | parameters | accuracy, % | seeds >= 99.40 % |"
+    assert second.endswith("| 99.310 ± 0.010 | 0 of 3 |") and third.endswith("| 99.510 ± 0.010 | 3 of 3 |")
+    assert between.startswith("| 3a | half the way |") and between.endswith("| 1 of 1 |")
+    assert "After the last of 5 epochs" in table
 
 
 def test_a_run_on_a_gpu_stands_below_its_steps_result(made, make_record):

@@ -167,6 +167,12 @@ def test_prose_quotes_no_measured_number():
     assert {number for text in texts for number in re.findall(r"\d+\.\d+(?= ?%)", text)} <= allowed
 
 
+def test_readme_is_short_and_its_lines_fit_the_page():
+    assert len(README.encode()) <= 10_000
+    blocks = re.findall(r"^```\w*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    assert blocks and max(len(line) for block in blocks for line in block.splitlines()) <= 97  # characters fit into 830 px
+
+
 def test_commands_in_the_readme_exist():
     usage = subprocess.run([ROOT / "run_all.sh", "--help"], capture_output=True, text=True, check=True).stdout
     for line in re.findall(r"^\./run_all\.sh *([^#\n]*)", README, re.MULTILINE):

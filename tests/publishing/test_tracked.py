@@ -170,7 +170,7 @@ def test_prose_quotes_no_measured_number():
 def test_readme_is_short_and_its_lines_fit_the_page():
     assert len(README.encode()) <= 10_000
     blocks = re.findall(r"^```\w*\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    assert blocks and max(len(line) for block in blocks for line in block.splitlines()) <= 97  # characters fit into 830 px
+    assert blocks and max(len(line) for block in blocks for line in block.splitlines()) <= 97  # fit into 830 px
 
 
 def test_commands_in_the_readme_exist():

@@ -21,7 +21,7 @@ import mnist_lab
 from mnist_lab import experiment
 from mnist_lab.evidence.records import load
 from mnist_lab.studies.executors import Cluster, Processes, digest, guards
-from mnist_lab.studies.study import Plan, StudyError, conduct
+from mnist_lab.studies.study import Plan, StudyError, conduct, train_alone
 
 CHECKOUT = Path(mnist_lab.__file__).parents[1]
 
@@ -35,8 +35,7 @@ def plan(recipe, settings) -> Plan:
 def losses(plan) -> list[float]:
     """What the seeds of ``plan`` give in this process, without any executor."""
     data = experiment.load_data(plan.settings)
-    runs = [experiment.train(plan.recipe, data, plan.settings_of(seed), on_epoch=id) for seed in plan.seeds]
-    return [run.history[-1].test.loss for run in runs]
+    return [train_alone(plan, seed, data).history[-1].test.loss for seed in plan.seeds]
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ import subprocess
 
 import nbformat
 import pytest
-import tomllib
 
 from mnist_lab import cli, experiment
 from mnist_lab.evidence.records import FOLDERS, TRACKED, is_publishable, load
@@ -199,6 +198,7 @@ def test_pins_cover_the_package():
         lines = [line for line in (ROOT / name).read_text("utf-8").splitlines() if line and line[0] != "#"]
         assert all(re.fullmatch(r"[\w-]+(\[\w+\])?==[\d.]+", line) for line in lines)
         pins[name] = [re.split(r"==|\[", line)[0] for line in lines]
+    tomllib = pytest.importorskip("tomllib")  # of Python 3.11
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     declared = {"": project["dependencies"]} | project["optional-dependencies"]
     needed = {extra: {re.match(r"[\w-]+", line)[0] for line in lines} for extra, lines in declared.items()}

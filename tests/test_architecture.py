@@ -25,7 +25,7 @@ ALLOWED = {
     "speed": {"core"},
     "evidence": {"core", "fields"},
     "studies": {"core", "fields", "evidence", "speed"},
-    "analysis": {"core", "fields", "evidence", "studies"},
+    "analysis": {"core", "fields", "evidence", "speed", "studies", "use"},
     "use": {"core"},
     "publishing": {"core", "fields", "evidence", "use"},
     "cloud": {"core", "evidence", "publishing"},

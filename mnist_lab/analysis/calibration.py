@@ -16,7 +16,6 @@ from mnist_lab.evidence.uncertainty import Interval
 
 CLAIMS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)  # chances of error, between bins
 BINS = 15  # of equal mass
-ACCEPTED_RISK = 0.001  # errors among the answers that are not called unsure
 REPEATS = 200
 
 
@@ -92,16 +91,6 @@ def risk_by_coverage(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
     """Return the share of errors among the surest 1, 2, ... N answers, (N,); probabilities are (N, 10)."""
     confidence, wrong = probabilities.max(-1), probabilities.argmax(-1) != labels
     return wrong[np.argsort(-confidence, kind="stable")].cumsum() / np.arange(1, len(wrong) + 1)
-
-
-def unsure_below(probabilities: np.ndarray, labels: np.ndarray, risk: float = ACCEPTED_RISK) -> float:
-    """Return the confidence below which an answer should be called unsure.
-
-    It is the lowest that leaves at most ``risk`` errors among the other answers; probabilities are (N, 10).
-    """
-    confidence = np.sort(probabilities.max(-1))[::-1]
-    allowed = (risk_by_coverage(probabilities, labels) <= risk).nonzero()[0]
-    return float(confidence[allowed[-1]]) if len(allowed) else 1.0
 
 
 @dataclass(frozen=True)

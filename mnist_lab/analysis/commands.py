@@ -10,11 +10,12 @@ from mnist_lab.options import UsageError
 
 PARTS = {
     "probabilities": "what steps 1, 2 and 3 say of every test image",
-    "writers": "what step 3 says of training images by writers that it was not trained on",
+    "writers": "what step 3 says of images by writers that it was not trained on, and when it is sure",
     "ensembles": "several networks that share one budget of parameters",
     "robustness": "all steps and the published third steps on corrupted images",
     "smaller": "step 3 with fewer bits, fewer weights, templates of low rank",
     "inside": "step 3's filters, maps of its errors, and their nearest training images",
+    "handwriting": "step 3 on drawings and on other people's digits; includes writers",
     "fresh": "QMNIST's lost digits, where they can be downloaded; only if named",
 }
 UNASKED = [part for part in PARTS if part != "fresh"]
@@ -84,7 +85,8 @@ def locate(folder: Path | None) -> None:
 def publish(made: Sequence[Path], folder: Path) -> None:
     """Put files into the ``folder`` of what is tracked."""
     from mnist_lab.runtime import write_whole
+    from mnist_lab.use.reading import CONFIDENCE
 
     for path in made:
-        write_whole(folder / path.name, path.read_bytes())
+        write_whole(CONFIDENCE if path.name == CONFIDENCE.name else folder / path.name, path.read_bytes())
     print(f"  published in {folder.parent.name}/{folder.name}", flush=True)

@@ -16,6 +16,7 @@ from mnist_lab.evidence.records import Record
 from mnist_lab.experiment import load_data, train
 from mnist_lab.recipe import AnyRecipe, Recipe, Settings
 from mnist_lab.runtime import make_repeatable, write_whole
+from mnist_lab.speed.compiled import compiled
 from mnist_lab.studies.others.catalogue import RECIPES
 from mnist_lab.training import predict
 
@@ -83,7 +84,7 @@ def keep(training: Training, folder: Path) -> str:
     path = folder / training.place
     if not path.is_file():
         data = load_data(training.settings)
-        run = train(training.recipe, data, training.settings, on_epoch=lambda epoch: None)
+        run = train(training.recipe, data, training.settings, lambda epoch: None, prepare=compiled)
         content = io.BytesIO()
         torch.save(run.model.state_dict(), content)
         write_whole(path, content.getvalue())

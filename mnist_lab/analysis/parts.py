@@ -6,17 +6,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 from tqdm import tqdm
 
-from mnist_lab.analysis import ensembles, fresh, inside, networks, probabilities, robustness, smaller
+from mnist_lab.analysis import ensembles, fresh, handwriting, inside, networks, probabilities, robustness, smaller
 from mnist_lab.analysis.kept import once, write_all
 from mnist_lab.analysis.networks import ON_MNIST, AnalysisError, Training, digest, of_seeds
 from mnist_lab.data import load_mnist
 from mnist_lab.evidence.records import FOLDERS, Record
 from mnist_lab.evidence.records import load as load_records
 from mnist_lab.recipe import AnyRecipe, Settings
+from mnist_lab.runtime import write_whole
 from mnist_lab.studies.study import outcomes
+from mnist_lab.use.handwriting import RECORD
+from mnist_lab.use.reading import CONFIDENCE, load_confidence
 from mnist_lab.writers import FOLDS, deal, load_writers
 
 STEPS = ("1", "2", "3")
@@ -111,7 +115,7 @@ def compare(packed: probabilities.Packed, said: Sequence[Tensor], labels: Tensor
 
 
 def make_writers(bench: Bench) -> list[Path]:
-    """Keep what networks of step 3 say of training images by writers that they were not trained on."""
+    """Keep what networks of step 3 say of images by writers that they were not trained on, and when they are sure."""
     recipe, train = bench.steps()["3"], load_mnist().train
     trainings = of_seeds("3", recipe, range(FOLDS), replace(bench.settings, score_on="writers"))
     fold = deal(load_writers("train"))
@@ -120,8 +124,11 @@ def make_writers(bench: Bench) -> list[Path]:
     for one in trainings:
         held = torch.from_numpy(fold == one.seed).nonzero().flatten()
         said[held] = networks.probabilities(one, bench.networks, train.take(held))
-    packed = probabilities.pack(trainings[0], [said], train.labels.numpy(), [0], bench.out)
-    return index([packed], bench)
+    labels = train.labels.numpy()
+    sure = handwriting.measure_confidence(said.double().numpy(), labels, trainings)
+    write_whole(bench.out / CONFIDENCE.name, as_json(sure))
+    packed = probabilities.pack(trainings[0], [said], labels, [0], bench.out)
+    return [*index([packed], bench), bench.out / CONFIDENCE.name]
 
 
 def index(packed: Sequence[probabilities.Packed], bench: Bench) -> list[Path]:
@@ -189,6 +196,23 @@ def make_inside(bench: Bench) -> list[Path]:
     return [bench.out / inside.FILE, bench.out / inside.ARRAYS]
 
 
+def make_handwriting(bench: Bench) -> list[Path]:
+    """Have step 3 read drawings and other people's digits."""
+    trainings = of_seeds("3", bench.steps()["3"], range(bench.count(USUAL["1"])), bench.settings)
+    made = make_writers(bench)
+    bench.train(trainings)
+    sure = load_confidence(bench.out / CONFIDENCE.name).sure_from
+    path = bench.out / RECORD.name
+    found = handwriting.measure(trainings, bench.networks, load_mnist().test, handwriting.prepare_all(), sure)
+    write_whole(path, as_json(found))
+    return [*made, path]
+
+
+def as_json(found: BaseModel) -> bytes:
+    """Return ``found`` as a file that people can read, too."""
+    return found.model_dump_json(indent=1).encode() + b"\n"
+
+
 def make_fresh(bench: Bench) -> list[Path]:
     """Score steps 1, 2 and 3 on QMNIST's lost digits; one that is not at hand says so."""
     steps = bench.steps()
@@ -208,5 +232,6 @@ MAKERS: dict[str, Callable[[Bench], list[Path]]] = {
     "robustness": make_robustness,
     "smaller": make_smaller,
     "inside": make_inside,
+    "handwriting": make_handwriting,
     "fresh": make_fresh,
 }

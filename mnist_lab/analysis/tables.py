@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from mnist_lab.analysis.calibration import (
-    ACCEPTED_RISK,
     Threshold,
     calibration_error,
     cooled,
@@ -22,6 +21,7 @@ from mnist_lab.analysis.robustness import CLEAN, Robustness, mean_errors
 from mnist_lab.analysis.smaller import Smaller
 from mnist_lab.evidence.tables import Table, mean_and_sd, percent
 from mnist_lab.evidence.uncertainty import mean_interval
+from mnist_lab.use.reading import ALLOWED
 
 
 def budget_table(found: Sequence[Budget]) -> Table:
@@ -118,7 +118,7 @@ def threshold_sentence(threshold: float, writers: Threshold, test: Threshold) ->
     unsure, caught = 100 * writers.unsure, 100 * writers.caught
     return (
         f"Below a confidence of {threshold:.3f} an answer is unsure. It is the lowest threshold that leaves at most "
-        f"{100 * ACCEPTED_RISK:.1f} % errors among the other answers on training images by held-out writers; "
+        f"{100 * ALLOWED:.1f} % errors among the other answers on training images by held-out writers; "
         f"{unsure:.1f} % of the answers there are unsure, and {caught:.0f} % of the errors are among them. On the test "
         f"images, which had no part in it, {100 * test.unsure:.1f} % are unsure, with {100 * test.caught:.0f} % of the "
         f"errors, and {100 * test.risk:.2f} % of the other answers are wrong."

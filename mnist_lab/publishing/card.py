@@ -80,7 +80,7 @@ def confidence(found: Confidence) -> str:
     sure = found.images - found.unsure
     return (
         f"A reading is **sure** from a probability of {100 * found.sure_from:.1f} % on. That is the lowest from which "
-        f"at most 1 in 1,000 readings was wrong, of {found.images:,} training images by writers that were left out of "
-        f"training (seed {found.seed}): {found.wrong_of_sure} of {sure:,} sure ones were wrong, and "
-        f"{found.wrong_of_unsure} of {found.unsure} unsure ones."
+        f"at most 1 in 1,000 readings was wrong, of {found.images:,} training images, read by networks trained "
+        f"on other writers: {found.wrong_of_sure} of {sure:,} sure ones were wrong, and {found.wrong_of_unsure} of "
+        f"{found.unsure} unsure ones."
     )

@@ -1,4 +1,4 @@
-"""``mnist-lab predict``, ``draw``, ``export`` and ``handwriting``."""
+"""``mnist-lab predict``, ``draw`` and ``export``."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mnist_lab import LabError
-from mnist_lab.options import UsageError, add_json, add_machine, add_publish, find_data, only_run, positive
+from mnist_lab.options import UsageError, add_json
 
 if TYPE_CHECKING:
     from mnist_lab.use.reading import Reading
@@ -54,18 +54,6 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
     write.add_argument("--check", action="store_true", help="fail where the comparison cannot be made")
     write.add_argument("--data", type=Path, metavar="FOLDER", help="folder that holds MNIST/raw/; only read")
     write.set_defaults(command=export)
-
-    about = "measure how step 3 reads drawings and other people's digits"
-    measure = verbs.add_parser(
-        "handwriting",
-        help=about,
-        description=f"{about.capitalize()}: trains seeds of it that are not in runs/ yet, and another network to "
-        "measure on held-out images when a reading is sure.",
-    )
-    measure.add_argument("--seeds", type=positive, default=10, metavar="N", help="seeds 0 to N - 1 (default: 10)")
-    add_machine(measure)
-    add_publish(measure)
-    measure.set_defaults(command=handwriting)
 
 
 def add_weights(command: argparse.ArgumentParser) -> None:
@@ -153,13 +141,3 @@ def export(options: argparse.Namespace) -> int:
     from mnist_lab.use import export
 
     return export.run(options.form, use.load(options.weights), options.out, options.data, must_check=options.check)
-
-
-def handwriting(options: argparse.Namespace) -> int:
-    """Measure how step 3 reads what MNIST does not hold."""
-    from mnist_lab.runtime import ROOT
-    from mnist_lab.use import handwriting
-
-    with only_run(ROOT / "runs"):
-        find_data(options.data, {"DATA": "MNIST", "DEVICE": options.device or "auto"})
-        return handwriting.run(options.seeds, options.device or "auto", ROOT, publish=options.publish)

@@ -1,28 +1,19 @@
-"""How networks read drawings and other people's digits, and when they can be sure of it: measured over seeds."""
+"""How networks read drawings and other people's digits: what is counted, and what was."""
 
-import hashlib
 import io
-import json
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from pydantic import BaseModel, ConfigDict
 
-from mnist_lab.data import DataNotFound, load_mnist
-from mnist_lab.experiment import Run, load_data, train
-from mnist_lab.recipe import Recipe, Settings
-from mnist_lab.runtime import commit, environment, pick_device, write_whole
-from mnist_lab.use import weights
-from mnist_lab.use.collections import COLLECTIONS, Drawn
+from mnist_lab.use.collections import Drawn
 from mnist_lab.use.network import SIDE
 from mnist_lab.use.preprocess import NoDigit, find_digits
-from mnist_lab.use.pytorch import save
-from mnist_lab.use.reading import CONFIDENCE, Confidence, find_sure, load_confidence
 
-RECORD = Path("notebooks", "records", "use", "step3.json")
+RECORD = Path("notebooks", "records", "analysis", "handwriting.json")
 CONDITIONS = ("as drawn", "inverted", "fitted")
 HEADERS = ("pictures", "how many", *(f"{condition}, %" for condition in CONDITIONS), "unsure, %", "sure but wrong, %")
 NOTE = (
@@ -49,7 +40,6 @@ class Reader(BaseModel):
 
     seed: int
     test_wrong: int  # of MNIST's 10,000 test images as they are
-    weights: str  # the SHA-256 in their header
     collections: dict[str, Counts]
 
 
@@ -73,84 +63,6 @@ class Prepared:
     images: dict[str, np.ndarray]  # (N, 28, 28) in [0, 1]
     labels: np.ndarray  # (N,)
     lost: np.ndarray  # (N,), whether fitting found not exactly one digit
-
-
-def run(seeds: int, device: str, root: Path, *, publish: bool) -> int:
-    """Train what is missing, measure, and keep the results in runs/ or, published, as tracked. Raises LabError."""
-    recipe, settings = step_3(root, device)
-    folder = root / "runs" / "use" / hashlib.sha256(json.dumps(asdict(recipe)).encode()).hexdigest()[:12]
-    sure = folder / CONFIDENCE.name
-    if not sure.is_file():
-        write_whole(sure, as_text(measure_confidence(recipe, settings)))
-    networks = [trained(recipe, settings, seed, folder) for seed in range(seeds)]
-    found = measure(networks, prepare_all(), load_confidence(sure).sure_from)
-    place = root / RECORD if publish else root / "runs" / "use" / RECORD.name
-    write_whole(place, as_text(found))
-    if publish:
-        write_whole(CONFIDENCE, sure.read_bytes())
-    print(f"written: {place}")
-    return 0
-
-
-def step_3(root: Path, device: str) -> tuple[Recipe, Settings]:
-    """Return the recipe of step 3's records, and settings for its seed 0 on ``device``."""
-    text = (root / "notebooks" / "records" / "steps" / "3.jsonl").read_text(encoding="utf-8")
-    first = json.loads(text.partition("\n")[0])
-    return Recipe(**first["recipe"]), Settings(**first["settings"] | {"device": device, "seed": 0})
-
-
-def trained(recipe: Recipe, settings: Settings, seed: int, folder: Path) -> weights.Network:
-    """Return the network of one seed: the published one, else that in ``folder``, else a new one, kept there."""
-    path = folder / f"{seed}.safetensors"
-    if weights.PUBLISHED.is_file():
-        published = weights.load()
-        if (published.header.recipe, published.header.seed) == (asdict(recipe), seed):
-            return published
-    if not path.is_file():
-        settings = Settings(**asdict(settings) | {"seed": seed, "score_on": "test"})
-        data = load_data(settings)
-        print(f"seed {seed}:", flush=True)
-        save(train(recipe, data, settings), data, recipe, settings, path)
-    return weights.load(path)
-
-
-def measure_confidence(recipe: Recipe, settings: Settings) -> Confidence:
-    """Train without a sixth of the writers, and measure on their images from where on readings are sure."""
-    settings = Settings(**asdict(settings) | {"seed": 0, "score_on": "writers"})
-    data = load_data(settings)
-    print("without a sixth of the writers, to measure when readings are sure:", flush=True)
-    found = train(recipe, data, settings)
-    return confidence(found, data.test.labels.cpu().numpy(), recipe, settings)
-
-
-def confidence(found: Run, labels: np.ndarray, recipe: Recipe, settings: Settings) -> Confidence:
-    """Return from where on the readings of a run are sure; ``labels`` (N,) are those of the images it was scored on."""
-    probabilities = found.probabilities.numpy()
-    highest, right = probabilities.max(axis=1).astype(np.float64), probabilities.argmax(axis=1) == labels
-    sure = highest >= (least := find_sure(highest, right))
-    return Confidence(
-        sure_from=least,
-        images=len(labels),
-        unsure=int((~sure).sum()),
-        wrong_of_sure=int((sure & ~right).sum()),
-        wrong_of_unsure=int((~sure & ~right).sum()),
-        scored_on=settings.score_on,
-        recipe=asdict(recipe),
-        seed=settings.seed,
-        device=environment(pick_device(settings.device)).device,
-        commit=commit(),
-    )
-
-
-def prepare_all() -> dict[str, Prepared]:
-    """Return every collection that is at hand, and say which is not."""
-    prepared = {}
-    for name, drawn in COLLECTIONS.items():
-        try:
-            prepared[name] = prepare(drawn())
-        except DataNotFound as error:
-            print(f"without {name}: {error}", flush=True)
-    return prepared
 
 
 def prepare(drawn: Drawn) -> Prepared:
@@ -177,30 +89,9 @@ def fitted(picture: np.ndarray) -> np.ndarray | None:
     return found[0].image if len(found) == 1 else None
 
 
-def measure(networks: Iterable[weights.Network], prepared: dict[str, Prepared], sure_from: float) -> Handwriting:
-    """Have every network read every collection."""
-    networks, test = list(networks), load_mnist().test
-    pixels, labels = test.images[:, 0].numpy() / np.float32(255), test.labels.numpy()
-    readers = []
-    for network in networks:
-        wrong = int((network.logits(pixels).argmax(axis=1) != labels).sum())
-        counts = {name: count(network, one, sure_from) for name, one in prepared.items()}
-        header = network.header
-        readers.append(Reader(seed=header.seed, test_wrong=wrong, weights=header.sha256, collections=counts))
-        print(f"seed {header.seed} has read everything", flush=True)
-    return Handwriting(
-        recipe=networks[0].header.recipe,
-        sure_from=sure_from,
-        pictures={name: len(one.labels) for name, one in prepared.items()},
-        lost={name: int(one.lost.sum()) for name, one in prepared.items()},
-        readers=readers,
-        commit=commit(),
-    )
-
-
-def count(network: weights.Network, one: Prepared, sure_from: float) -> Counts:
-    """Return what ``network`` makes of a collection."""
-    probabilities = {condition: network.probabilities(images) for condition, images in one.images.items()}
+def count(read: Callable[[np.ndarray], np.ndarray], one: Prepared, sure_from: float) -> Counts:
+    """Return what a network makes of a collection; ``read`` returns its probabilities (N, 10), as Network's does."""
+    probabilities = {condition: read(images) for condition, images in one.images.items()}
     wrong = {condition: found.argmax(axis=1) != one.labels for condition, found in probabilities.items()}
     wrong["fitted"] |= one.lost
     sure = (probabilities["fitted"].max(axis=1) >= sure_from) & ~one.lost
@@ -214,11 +105,6 @@ def count(network: weights.Network, one: Prepared, sure_from: float) -> Counts:
 def load_handwriting(path: Path) -> Handwriting:
     """Read a record of this."""
     return Handwriting.model_validate_json(path.read_bytes())
-
-
-def as_text(found: BaseModel) -> bytes:
-    """Return ``found`` as JSON."""
-    return found.model_dump_json(indent=1).encode() + b"\n"
 
 
 def rows(found: Handwriting) -> list[tuple[str, ...]]:

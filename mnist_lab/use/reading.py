@@ -25,9 +25,8 @@ class Confidence(BaseModel):
     wrong_of_sure: int
     wrong_of_unsure: int
     scored_on: str  # "writers": by people whose other digits were not trained on either
-    recipe: dict[str, str | int | float | bool]  # of the network that read them
-    seed: int
-    device: str
+    networks: int  # that read them, each those which were held out of its training
+    recipe: dict[str, str | int | float | bool]  # of these networks
     commit: str | None
 
 

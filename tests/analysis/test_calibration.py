@@ -38,11 +38,9 @@ def test_risk_falls_with_what_is_left_out(answers):
     assert risks[300] < 0.3 * risks[-1]
 
 
-def test_the_threshold_keeps_the_risk_and_is_the_lowest(answers):
+def test_a_threshold_leaves_the_surest(answers):
     found, labels = answers
-    threshold = calibration.unsure_below(found[0], labels, risk=0.05)
-    told = calibration.apply_threshold(found[:1], labels, threshold)
-    assert told.risk <= 0.05 and 0 < told.unsure < 1
-    assert calibration.apply_threshold(found[:1], labels, threshold - 0.02).risk > 0.045
-    everything = np.full((5, 10), 0.1)
-    assert calibration.unsure_below(everything, np.full(5, 3), risk=0.01) == 1.0
+    everything = calibration.apply_threshold(found[:1], labels, 0.0)
+    told = calibration.apply_threshold(found[:1], labels, 0.9)
+    assert everything.unsure == 0 < told.unsure < 1
+    assert told.risk < everything.risk

@@ -38,7 +38,7 @@ def test_the_card_says_what_records_and_weights_say(checkout, seeds):
     assert "3 as 5 (30.0), 9 as 4 (20.0)" in blocks["misread"] and "40 % of the mistakes" in blocks["misread"]
     assert blocks["handwriting"] == "Not measured yet."
     counts = Counts(wrong={"as drawn": 90, "inverted": 30, "fitted": 2}, unsure=10, wrong_of_sure=1)
-    readers = [Reader(seed=seed, test_wrong=50, weights="abc", collections={"Others": counts}) for seed in (0, 1)]
+    readers = [Reader(seed=seed, test_wrong=50, collections={"Others": counts}) for seed in (0, 1)]
     found = Handwriting(recipe={}, sure_from=0.9, pictures={"Others": 100}, lost={}, readers=readers, commit=None)
     write_whole(checkout / RECORD, found.model_dump_json().encode())
     table = card.card_blocks(seeds, checkout)["handwriting"]

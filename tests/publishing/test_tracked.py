@@ -6,10 +6,11 @@ import re
 import shlex
 import subprocess
 
+import codespell_lib
 import nbformat
 import pytest
 
-from mnist_lab import cli, experiment
+from mnist_lab import __version__, cli, experiment
 from mnist_lab.evidence.records import FOLDERS, TRACKED, is_publishable, load
 from mnist_lab.evidence.tables import overview
 from mnist_lab.publishing import pages
@@ -22,10 +23,20 @@ from mnist_lab.writers import FOLDS, deal
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 STEPS = find_steps()
 NOTEBOOKS = [*(step.path for step in STEPS), *pages.find_evidence()]
+PAGES = [ROOT / "README.md", *(ROOT / "notebooks").glob("*.md"), *(ROOT / "mnist_lab").glob("**/*.md")]
 RECORDS = load(TRACKED / FOLDERS["step"])
 SHOWN = {record.name: record for record in reversed(RECORDS) if record.device_type == "cpu"}  # the first seed of each
 # What each step announces that it changes; everything else is as in the step before.
 ANNOUNCED = {2: {"MODEL", "LEARNING_RATE", "AVERAGING"}, 3: {"ROTATION", "SHIFT", "SCALE", "SHEAR", "SCHEDULE"}}
+
+
+def prose(path) -> list[str]:
+    return [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+
+
+TEXTS = {path: path.read_text(encoding="utf-8") for path in PAGES} | {
+    path: "\n".join(prose(path)) for path in NOTEBOOKS
+}
 
 
 @pytest.fixture(params=NOTEBOOKS, ids=lambda path: path.stem)
@@ -148,15 +159,26 @@ def test_todays_code_starts_training_as_the_record_says(record, mnist):
     assert found == pytest.approx(record.opening_loss, rel=1e-4), "the code changed: ./run_all.sh --publish"
 
 
+def test_every_version_has_its_changes_and_is_the_one_to_cite():
+    changes = (ROOT / "mnist_lab" / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.findall(r"^## (\S+)$", changes, re.MULTILINE)[0] == __version__
+    assert f"\nversion: {__version__}\n" in (ROOT / "mnist_lab" / "CITATION.cff").read_text(encoding="utf-8")
+
+
 def test_links_and_pictures_exist():
-    pages_of_text = {ROOT: README, **{path.parent: "\n".join(prose(path)) for path in NOTEBOOKS}}
-    for folder, text in pages_of_text.items():
+    for path, text in TEXTS.items():
         for target in re.findall(r"\]\((?!https?:)([^)#\s]+)[^)]*\)", text):
-            assert (folder / target).exists(), target
+            assert (path.parent / target).exists(), (path, target)
 
 
-def prose(path) -> list[str]:
-    return [cell.source for cell in read(path).cells if cell.cell_type == "markdown"]
+def test_nothing_is_misspelt(tmp_path, capfd):
+    code = [ROOT / "run_all.sh", *(ROOT / "mnist_lab").glob("**/*.py"), *(ROOT / "mnist_lab").glob("**/*.html")]
+    texts = TEXTS | {path: path.read_text(encoding="utf-8") for path in code}
+    for path, text in texts.items():
+        copy = tmp_path / "-".join(path.relative_to(ROOT).parts)
+        copy.write_text(text, encoding="utf-8")
+    wrong = codespell_lib.main("--builtin", "clear,rare", str(tmp_path))
+    assert wrong == 0, capfd.readouterr().out
 
 
 def test_prose_quotes_no_measured_number():

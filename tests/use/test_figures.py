@@ -20,7 +20,7 @@ def test_each_seed_is_a_dot_under_each_condition(tmp_path):
     def reader(seed, fitted):
         wrong = {"as drawn": 90, "inverted": 20, "fitted": fitted}
         counts = Counts(wrong=wrong, unsure=2, wrong_of_sure=1)
-        return Reader(seed=seed, test_wrong=50, weights="", collections={"Some": counts, "Others": counts})
+        return Reader(seed=seed, test_wrong=50, collections={"Some": counts, "Others": counts})
 
     pictures = {"Some": 100, "Others": 200}
     readers = [reader(0, 1), reader(1, 3)]

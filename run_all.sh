@@ -1,8 +1,17 @@
 #!/usr/bin/env bash
 # Set up what is missing, then run the step notebooks, or the tests. See --help. Works with bash 3.2, that of macOS.
+# Without the functions, aliases and options of a person's shell; and whatever shell was told to run this.
+case $- in *p*) ;; *) exec bash -p "$0" "$@" ;; esac
 set -euo pipefail
 # No settings of a person decide what is installed here, and where. (Where from is theirs to say.)
-unset CDPATH PYTHONPATH PYTHONHOME PIP_TARGET PIP_PREFIX PIP_ROOT
+for name in "${!PYTHON@}" "${!PIP_@}"; do
+    case $name in
+    PYTHON | PIP_CONFIG_FILE | PIP_*INDEX* | PIP_FIND_LINKS | PIP_*HOST | PIP_*CERT | PIP_PROXY | PIP_KEYRING*) ;;
+    PIP_*CACHE* | PIP_*TIMEOUT) ;;
+    *) unset "$name" ;;
+    esac
+done
+unset CDPATH
 export PYTHONNOUSERSITE=1 PIP_USER=0
 caller=$PWD # relative paths among the options are the caller's
 cd "$(dirname "${BASH_SOURCE[0]}")"
@@ -70,9 +79,10 @@ set_up() {
     case $OSTYPE in
     msys* | cygwin*) fail "Windows needs WSL for this script; README.md says how to do without" ;;
     esac
+    [[ -f requirements.txt ]] || fail "start run_all.sh in its checkout, not by a link from elsewhere"
     local python
     python=$(find_python)
-    { : >>.venv.lock; } 2>/dev/null || fail "cannot write $PWD/.venv.lock: check the folder, and whose file it is"
+    { true >>.venv.lock; } 2>/dev/null || fail "cannot write $PWD/.venv.lock: check the folder, and whose file it is"
     exec 9>>.venv.lock # the lock is of the open file, so it stays when Python ends, and goes with this script
     "$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)' 2>/dev/null || echo "(this disk has no locks)"
     if ! is_set_up; then # else another first run has done it while this one waited

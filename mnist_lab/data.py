@@ -103,16 +103,16 @@ def read_files(
     ``folder``, the download and what is raised are as in :func:`load_mnist`.
     """
     given = folder or os.environ.get("MNIST_LAB_DATA")
-    root = Path(given).expanduser() if given else ROOT / "data"
-    if not root.exists():  # a notebook runs in a folder of its own: what is relative may be so to the checkout
-        root = ROOT / root
+    root = Path(os.path.expanduser(given or ROOT / "data"))
+    # A notebook runs in a folder of its own: what is relative may be so to the checkout.
+    root = (root if root.exists() else ROOT / root).absolute()
     files = find_files(root, kind, sha256)
     missing = [name for name, paths in files.items() if not paths]
-    if missing and (given or not may_download):
-        raise DataNotFound(explain_missing(root, kind, missing))
     if missing:
-        from mnist_lab.download import download
+        from mnist_lab.download import download, explain_missing
 
+        if given or not may_download:
+            raise DataNotFound(explain_missing(root, kind, missing))
         download(root, kind, sha256)
         files = find_files(root, kind, sha256)
     return {name: read_verified(paths, sha256[name]) for name, paths in files.items()}
@@ -134,16 +134,6 @@ def find_files(root: Path, kind: str, names: Iterable[str]) -> dict[str, list[Pa
     except OSError as error:
         raise DataCorrupt(f"cannot look into {root}: {error.strerror}. Check its permissions") from error
     return found
-
-
-def explain_missing(root: Path, kind: str, missing: list[str]) -> str:
-    """Say what is missing in ``root``, what is there, and what to do."""
-    there = sorted(path.name for path in root.glob("*"))[:8] if root.is_dir() else []
-    said = f"no {kind} in {root}: {', '.join(missing)} missing; "
-    said += f"found there: {', '.join(there)}" if there else "the folder is empty or does not exist"
-    if any(name.endswith((".npz", ".csv", ".parquet")) for name in there):
-        said += " (other forms of MNIST, which lack the bytes that are verified here)"
-    return f"{said}. Point MNIST_LAB_DATA (or --data) at the IDX files, gzipped or not, or unset it to download them"
 
 
 def read_verified(paths: list[Path], sha256: str) -> bytearray:

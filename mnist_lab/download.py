@@ -1,4 +1,4 @@
-"""Downloads, from where torchvision has its data sets; a file is verified before it is put in its place."""
+"""Data that are missing: what to do, and downloads from where torchvision has its data sets, verified."""
 
 import contextlib
 import http.client
@@ -35,6 +35,16 @@ def download(root: Path, kind: str, sha256: Mapping[str, str]) -> None:
             f"{kind} is not in {root} and could not be downloaded ({reason}). Connect to the internet and run again, "
             "or point MNIST_LAB_DATA (or --data) at a folder that holds its files"
         ) from error
+
+
+def explain_missing(root: Path, kind: str, missing: list[str]) -> str:
+    """Say what is missing in ``root``, what is there, and what to do."""
+    there = sorted(path.name for path in root.glob("*"))[:8] if root.is_dir() else []
+    said = f"no {kind} in {root}: {', '.join(missing)} missing; "
+    said += f"found there: {', '.join(there)}" if there else "the folder is empty or does not exist"
+    if any(name.endswith((".npz", ".csv", ".parquet")) for name in there):
+        said += " (other forms of MNIST, which lack the bytes that are verified here)"
+    return f"{said}. Point MNIST_LAB_DATA (or --data) at the IDX files, gzipped or not, or unset it to download them"
 
 
 def fetch(kind: str, names: Iterable[str], folder: Path) -> None:

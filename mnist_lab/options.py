@@ -85,7 +85,7 @@ def find_data(folder: Path | None, parameters: dict[str, object]) -> dict[str, o
 
     given = folder or os.environ.get("MNIST_LAB_DATA")
     if given:  # kernels and workers run in other folders, where a relative path would mean another place
-        os.environ["MNIST_LAB_DATA"] = str(Path(given).expanduser().resolve())
+        os.environ["MNIST_LAB_DATA"] = str(Path(os.path.expanduser(given)).resolve())
     if parameters.get("DATA", "MNIST") != "MNIST":
         return {}
     try:

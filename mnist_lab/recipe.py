@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Annotated, Literal, Protocol
 
+import torch
 from pydantic import AfterValidator, ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from mnist_lab.batches import OrderedBatches, ShuffledBatches
 from mnist_lab.data import Split
 from mnist_lab.models import MODELS, build
 
+OURS = dict(MODELS)  # to which a notebook may add
 STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
 
 
@@ -142,7 +144,7 @@ def read_parameters(parameters: Mapping[str, object]) -> tuple[Recipe, Settings]
     """Sort a notebook's upper-case parameters into a recipe and settings.
 
     papermill only warns of a name that the notebook does not know, and passes any type; here both raise
-    ParameterError, which says which parameter it is and what it should be.
+    ParameterError, which says which parameter it is and what it should be. MODEL may also be a class.
     """
     known = [field.name.upper() for kind in (Recipe, Settings) for field in fields(kind)]
     for name in parameters:
@@ -151,7 +153,28 @@ def read_parameters(parameters: Mapping[str, object]) -> tuple[Recipe, Settings]
     missing = [name for name in known if name not in parameters]
     if missing:
         raise ParameterError(f"missing parameter {', '.join(missing)}")
+    parameters = {**parameters, "MODEL": name_of(parameters["MODEL"])}
     return make(Recipe, parameters), make(Settings, parameters)
+
+
+def name_of(network: object) -> object:
+    """Return the name of a class of networks, as a cell of a notebook defines one; it is one of MODELS from now on.
+
+    Raises ParameterError if it does not make ten logits of an image, or has the name of a network of ours.
+    """
+    if not isinstance(network, type):
+        return network
+    name = network.__name__
+    try:
+        shape = tuple(network().eval()(torch.zeros(2, 1, 28, 28)).shape)
+    except Exception as error:
+        raise ParameterError(f"MODEL is {name}, and {name}() reads no images (N, 1, 28, 28): {error}") from error
+    if shape != (2, 10):
+        raise ParameterError(f"MODEL is {name}, which makes {shape} of two images: it should make ten logits of each")
+    if OURS.get(name, network) is not network:
+        raise ParameterError(f"MODEL is a {name} of your own: give it a name that models.py does not have")
+    MODELS[name] = network
+    return name
 
 
 def make(kind: type, parameters: Mapping[str, object]):

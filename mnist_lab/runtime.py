@@ -84,11 +84,11 @@ def gpu_problem() -> str | None:
                 problem = None if sums == (64**3, 9 * 62**2) else "the GPU computes wrong numbers"
             except RuntimeError as error:
                 problem = f"the GPU cannot compute ({str(error).splitlines()[0]})"
+    apple = torch.backends.mps.is_available()
     if not there:
         problem = " ".join(["PyTorch sees no CUDA GPU here", *(f"({one.message})" for one in told)])
-        if torch.backends.mps.is_available():
-            print("training on the CPU: Apple's GPU is not supported here", flush=True)
-    if problem and (there or told):
+        problem += ", and Apple's GPU (MPS) is not supported" if apple else ""
+    if problem and (there or told or apple):
         print(f"no GPU is used: {problem}", flush=True)
     return problem
 

@@ -78,13 +78,14 @@ def learning_rate(rates: Mapping[str, Sequence[float]], epochs: int, title: str)
     return figure
 
 
-def learning_curves(records: Sequence[Record], title: str) -> Figure:
+def learning_curves(records: Sequence[Record]) -> Figure:
     """Show loss and accuracy by epoch: scored images solid, training images dashed, the target dotted.
 
     Records that trained alike, as one with averaged weights and one without, share a dashed line.
     """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    figure.suptitle(title)
+    ends = ", ".join(f"{row_name(record)} at {record.accuracy:.2%}" for record in records)
+    figure.suptitle(f"After {len(records[0].history)} epochs: {ends} ({records[0].data})")
     panels = loss, accuracy = figure.subplots(1, 2)
     dashed: dict[tuple, list[str]] = {}
     for record in records:
@@ -178,7 +179,7 @@ def _strip(axis: Axes, place: int, group: Sequence[Record], marked: int | None, 
         axis.errorbar(place + 0.32, mean, [[mean - low], [high - mean]], **style)
 
 
-def confusion(record: Record, title: str) -> Figure:
+def confusion(record: Record) -> Figure:
     """Show which digits are taken for which: the mistakes alone, since correct images would hide them.
 
     A network with more than ten classes gets a column for each further class up to the last that it predicted.
@@ -187,6 +188,9 @@ def confusion(record: Record, title: str) -> Figure:
     counts = torch.zeros(10, classes, dtype=torch.int64)
     for mistake in record.mistakes:
         counts[mistake.label, mistake.predicted] += 1
+    label, predicted = divmod(int(counts.argmax()), classes)
+    often = f"most often {label} as {predicted}" if record.mistakes else "none at all"
+    title = f"{len(record.mistakes)} of {record.scored_images:,} images misread, {often} ({record.data})"
     figure = Figure(figsize=(5.8, 5), layout="constrained")
     axis = figure.subplots()
     shade = LogNorm(vmin=0.5, vmax=2 * max(2, int(counts.max())))
@@ -195,7 +199,8 @@ def confusion(record: Record, title: str) -> Figure:
         count = int(counts[label, predicted])
         colour = "white" if shade(count) > 0.6 else "black"
         axis.text(predicted, label, str(count), ha="center", va="center", fontsize=9, color=colour)
-    axis.set(title=title, xlabel="predicted digit", ylabel="true digit: how many misread", xticks=range(classes))
+    axis.set_title(title, fontsize=10)
+    axis.set(xlabel="predicted digit", ylabel="true digit: how many misread", xticks=range(classes))
     axis.set_yticks(range(10), [f"{label}: {int(count):2}" for label, count in enumerate(counts.sum(1))])
     axis.set_xticks([edge - 0.5 for edge in range(1, classes)], minor=True)
     axis.set_yticks([edge - 0.5 for edge in range(1, 10)], minor=True)
@@ -204,7 +209,7 @@ def confusion(record: Record, title: str) -> Figure:
     return figure
 
 
-def mistakes(record: Record, split: Split, title: str, columns: int = 10) -> Figure:
+def mistakes(record: Record, split: Split, columns: int = 10) -> Figure:
     """Show the misread images, the most confident mistake first, each as "true → predicted, confidence".
 
     Images whose label is known to be wrong are framed; ``split`` is the one that the record was scored on.
@@ -212,8 +217,8 @@ def mistakes(record: Record, split: Split, title: str, columns: int = 10) -> Fig
     indices = range(len(split)) if split.indices is None else split.indices.tolist()
     places = {index: place for place, index in enumerate(indices)}
     shown, wrong = record.mistakes[:WORST_SHOWN], misread_wrong_labels(record) or ()
-    said = f"{len(shown)} of {len(record.mistakes)} shown"
-    said += "; framed: the label is known to be wrong" if wrong else ""
+    title = f"{len(record.mistakes)} of {record.scored_images:,} images misread, most confident first ({record.data})"
+    said = f"{len(shown)} shown" + ("; framed: the label is known to be wrong" if wrong else "")
     figure, axes = image_grid(max(1, -(-len(shown) // columns)), columns, f"{title}\n{said}", height=1.3)
     for axis, mistake in zip(axes, shown, strict=False):
         image = split.images[places[mistake.index], 0]

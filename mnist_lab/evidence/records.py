@@ -29,8 +29,9 @@ FOLDERS = {
     "frontier": "frontier",  # step 3 with fewer parameters or epochs
     "published": "published",  # a recipe of a published series
     "trial": "search",  # a recipe that the search made up, on held-out writers
+    "exercise": "exercises",  # a step with one parameter changed, on held-out images
 }
-Kind = Literal["step", "intermediate", "ablation", "frontier", "published", "trial"]
+Kind = Literal["step", "intermediate", "ablation", "frontier", "published", "trial", "exercise"]
 
 
 class RecordError(LabError, ValueError):

@@ -11,6 +11,7 @@ from mnist_lab.publishing.batch import tracked_steps
 from mnist_lab.publishing.card import WEIGHTS
 from mnist_lab.publishing.headless import read
 from mnist_lab.publishing.notebooks import Step, digests, finalise, find_steps, write
+from mnist_lab.recipe import OURS
 from mnist_lab.runtime import ROOT, write_whole
 
 
@@ -29,6 +30,8 @@ def check_records(steps: list[Step], made: list[Record]) -> None:
         reasons.append("it was not a full run on MNIST")
     if {record.step for record in made if record.kind == "step"} != {step.number for step in steps}:
         reasons.append("a step left no record")
+    if others := sorted({str(record.recipe["model"]) for record in made} - set(OURS)):
+        reasons.append(f"{', '.join(others)} is a network of a notebook's own, not of models.py")
     refuse(reasons)
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from mnist_lab.data import DataNotFound, Split, load_mnist, read_verified
-from mnist_lab.download import TIMEOUT, socket_timeout
 from mnist_lab.runtime import ROOT
 
 SHA256 = {
@@ -57,6 +56,8 @@ def optdigits() -> Drawn:
 def usps() -> Drawn:
     """Yield USPS' 2,007 test images, downloaded by torchvision, which verifies them. Raises DataNotFound."""
     from torchvision.datasets import USPS
+
+    from mnist_lab.download import TIMEOUT, socket_timeout
 
     folder = ROOT / "data" / "USPS"
     try:

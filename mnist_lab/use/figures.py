@@ -1,12 +1,16 @@
 """Figures of reading: what becomes of a picture on its way into the network, and what that is worth."""
 
+import io
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from PIL import Image
 
 from mnist_lab.use.handwriting import CONDITIONS, Handwriting
-from mnist_lab.use.preprocess import find_digits, find_ink, paper_light, read_picture
+from mnist_lab.use.preprocess import NoDigit, find_digits, find_ink, paper_light, read_picture
 from mnist_lab.use.weights import Network
 
 COLOURS = dict(
@@ -37,6 +41,27 @@ def on_the_way(picture: bytes, network: Network, title: str) -> Figure:
         axis.imshow(reading.image, cmap="gray", vmin=0, vmax=1)
         axis.set_title(reading.describe(), fontsize=9)
         axis.axis("off")
+    return figure
+
+
+def as_read(pages: Sequence[np.ndarray], network: Network, title: str) -> Figure:
+    """Show pages (H, W) of bytes, and below each its first digit as the network sees and reads it."""
+    figure = Figure(figsize=(1.6 * len(pages), 3.9), layout="constrained")
+    figure.suptitle(title)
+    above, below = figure.subplots(2, len(pages), squeeze=False)
+    for page, top, bottom in zip(pages, above, below, strict=True):
+        file = io.BytesIO()
+        Image.fromarray(page).save(file, "PNG")
+        top.imshow(page, cmap="gray", vmin=0, vmax=255)
+        top.set(xticks=[], yticks=[])
+        bottom.axis("off")
+        try:
+            reading = network.read(file.getvalue())[0]
+        except NoDigit:
+            bottom.set_title("no digit found", fontsize=9)
+            continue
+        bottom.imshow(reading.image, cmap="gray", vmin=0, vmax=1)
+        bottom.set_title(reading.describe(), fontsize=9)
     return figure
 
 

@@ -145,8 +145,9 @@ def test_to_score_on_held_out_writers_they_have_to_be_known(folder, monkeypatch)
 
 
 def test_what_was_found_instead_is_told(tmp_path, raw_files):
-    (tmp_path / "mnist.npz").write_bytes(b"arrays")
-    with pytest.raises(DataNotFound, match=r"found there: mnist.npz \(other forms.*IDX files"):
+    for name in ("mnist.npz", "mnist_train.csv"):
+        (tmp_path / name).write_bytes(b"arrays")
+    with pytest.raises(DataNotFound, match=r"found there: mnist.npz, mnist_train.csv \(other forms.*IDX files"):
         data.load_mnist(tmp_path)
     with pytest.raises(DataNotFound, match="empty or does not exist"):
         data.load_mnist(tmp_path / "nowhere")
@@ -156,6 +157,17 @@ def test_a_relative_folder_is_also_found_from_the_checkout(folder, monkeypatch, 
     monkeypatch.setattr(data, "ROOT", folder.parent)
     monkeypatch.chdir(tmp_path_factory.mktemp("notebooks"))
     assert len(data.load_mnist(folder.name).train) == 40
+
+
+@pytest.mark.parametrize("given", ["empty", "~nobody-here/empty"])
+def test_a_message_names_the_whole_path(tmp_path, monkeypatch, given):
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MNIST_LAB_DATA", given)
+    with pytest.raises(DataNotFound, match=rf"no MNIST in /.*{given}: "):
+        data.load_mnist()
+    with pytest.raises(DataNotFound, match=rf"no MNIST in /.*{given}: "):
+        options.find_data(None, {})
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_lab.augment import AlbumentationsEngine, TensorEngine
+from mnist_lab.experiment import measure_opening
+from mnist_lab.models import MODELS, CompactNet, SkeletonNet
 from mnist_lab.recipe import ParameterError, read_parameters
 
 
@@ -69,6 +71,47 @@ def test_a_missing_parameter_is_named(parameters):
 
 def test_a_whole_number_may_stand_for_a_float(parameters):
     assert read_parameters({**parameters, "ROTATION": 7})[0].rotation == 7
+
+
+@pytest.fixture
+def own():
+    """Makes classes of networks called MyNet, as a notebook's cell does; afterwards they are forgotten."""
+
+    def make(base: type = CompactNet, **members) -> type:
+        return type("MyNet", (base,), members)
+
+    yield make
+    MODELS.pop("MyNet", None)
+
+
+def test_a_class_of_ones_own_trains_as_a_name_does(parameters, digits, own):
+    first, settings = read_parameters({**parameters, "MODEL": own()})
+    assert first.model == "MyNet" and isinstance(first.network(), MODELS["MyNet"])
+    assert measure_opening(first, digits, settings) == measure_opening(
+        replace(first, model="CompactNet"), digits, settings
+    )
+    again, _ = read_parameters({**parameters, "MODEL": own(SkeletonNet)})  # the cell was edited and run again
+    assert isinstance(again.network(), SkeletonNet)
+    assert read_parameters({**parameters, "MODEL": SkeletonNet})[0].model == "SkeletonNet"
+
+
+def test_a_class_that_is_no_network_for_these_images_is_refused(parameters, own):
+    def refused(network: type, message: str):
+        with pytest.raises(ParameterError, match=message):
+            read_parameters({**parameters, "MODEL": network})
+        assert "MyNet" not in MODELS
+
+    def init(*layers: nn.Module):
+        return lambda self: nn.Sequential.__init__(self, *layers)
+
+    refused(own(nn.Sequential, __init__=init(nn.Flatten(), nn.Linear(784, 11))), r"MyNet, which makes \(2, 11\) of two")
+    refused(own(nn.Sequential, __init__=init(nn.Conv2d(1, 10, 3))), r"makes \(2, 10, 26, 26\)")
+    refused(own(nn.Sequential, __init__=init(nn.Conv2d(3, 10, 28))), r"MyNet\(\) reads no images .*to have 3 channels")
+    refused(own(nn.Sequential, __init__=lambda self, width: None), r"MyNet\(\) reads no images .*'width'")
+    refused(own(object), "reads no images")
+    refused(
+        type("CompactNet", (CompactNet,), {}), "CompactNet of your own: give it a name that models.py does not have"
+    )
 
 
 def test_the_engine_is_the_one_asked_for(recipe):

@@ -73,6 +73,16 @@ def test_what_pytorch_warns_of_is_the_reason_why_no_gpu_is_used(monkeypatch, cap
         runtime.pick_device("cuda")
 
 
+def test_apples_gpu_is_passed_over_and_named(monkeypatch, capsys):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert runtime.pick_device("auto").type == runtime.pick_device("auto").type == "cpu"
+    reason = "PyTorch sees no CUDA GPU here, and Apple's GPU (MPS) is not supported"
+    assert capsys.readouterr().out.splitlines() == [f"no GPU is used: {reason}"]
+    with pytest.raises(runtime.DeviceUnavailable, match=r"Apple's GPU \(MPS\) is not supported"):
+        runtime.pick_device("cuda")
+
+
 def test_the_cpu_needs_no_gpu_to_be_asked(monkeypatch):
     monkeypatch.setattr(runtime, "gpu_problem", None)
     assert runtime.pick_device("cpu").type == "cpu"

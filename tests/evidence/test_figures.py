@@ -67,7 +67,7 @@ def test_learning_rate_is_drawn_over_epochs(drawn):
 
 def test_learning_curves_show_the_record(make_record, drawn):
     record = make_record(losses=(0.5, 0.1, 0.05, 0.02, 0.015), training=(0.9, 0.98, 0.97, 0.99, 0.992))
-    figure = drawn(figures.learning_curves([record], "curves"))
+    figure = drawn(figures.learning_curves([record]))
     loss, accuracy = figure.axes
     assert loss.lines[0].get_ydata().tolist() == [0.5, 0.1, 0.05, 0.02, 0.015]
     assert accuracy.lines[1].get_ydata() == pytest.approx([0.1, 0.02, 0.03, 0.01, 0.008])
@@ -78,16 +78,16 @@ def test_learning_curves_show_the_record(make_record, drawn):
 
 def test_runs_that_trained_alike_share_a_line(make_record, drawn):
     plain, averaged = make_record("2a", training=(0.95,) * 5), make_record("2", training=(0.95,) * 5)
-    figure = drawn(figures.learning_curves([plain, averaged], "curves"))
+    figure = drawn(figures.learning_curves([plain, averaged]))
     assert legend(figure) == ["2a  a change: test images", "2a and 2: training images", "2  a change: test images"]
     other = make_record("2", training=(0.96,) * 5)
-    assert len(legend(figures.learning_curves([plain, other], "curves"))) == 4
+    assert len(legend(figures.learning_curves([plain, other]))) == 4
 
 
 @pytest.mark.parametrize("opening", [0.55, 0.66])
 def test_numbers_at_the_loss_axis_do_not_overlap(make_record, drawn, opening):
     losses = tuple(opening / number for number in range(1, 31))
-    figure = drawn(figures.learning_curves([make_record(accuracies=(0.99,) * 30, losses=losses)], "curves"))
+    figure = drawn(figures.learning_curves([make_record(accuracies=(0.99,) * 30, losses=losses)]))
     axis = figure.axes[0]
     low, high = axis.get_ylim()
     ticks = [*axis.yaxis.get_major_ticks(), *axis.yaxis.get_minor_ticks()]
@@ -103,17 +103,18 @@ def test_numbers_at_the_loss_axis_do_not_overlap(make_record, drawn, opening):
 
 def test_confusion_counts_every_mistake(make_record, drawn):
     record = make_record(
-        accuracies=(0.9997,), mistakes=[Mistake(5, 4, 12, 0.5), Mistake(6, 4, 9, 0.5), Mistake(7, 1, 7, 1)]
+        accuracies=(0.9997,), mistakes=[Mistake(5, 4, 12, 0.5), Mistake(6, 4, 9, 0.5), Mistake(8, 4, 9, 0.5)]
     )
-    (axis,) = drawn(figures.confusion(record, "confusion")).axes
-    assert {text.get_position(): text.get_text() for text in axis.texts} == {(12, 4): "1", (9, 4): "1", (7, 1): "1"}
+    (axis,) = drawn(figures.confusion(record)).axes
+    assert axis.get_title() == "3 of 10,000 images misread, most often 4 as 9 (MNIST)"
+    assert {text.get_position(): text.get_text() for text in axis.texts} == {(12, 4): "1", (9, 4): "2"}
     assert list(axis.get_xticks()) == list(range(13)) and list(axis.get_yticks()) == list(range(10))
-    assert axis.get_yticklabels()[4].get_text() == "4:  2"
+    assert axis.get_yticklabels()[4].get_text() == "4:  3"
 
 
 def test_mistakes_show_the_image_with_its_label_and_confidence(make_record, few, drawn):
     record = make_record(accuracies=(0.9999,), mistakes=[Mistake(5, 4, 9, 0.874)], data="another set")
-    figure = drawn(figures.mistakes(record, few, "mistakes"))
+    figure = drawn(figures.mistakes(record, few))
     assert figure.axes[0].get_title() == "4 → 9, 87%"
     assert (figure.axes[0].images[0].get_array() == few.images[5, 0].numpy()).all()
     assert not figure.axes[0].patches
@@ -122,22 +123,22 @@ def test_mistakes_show_the_image_with_its_label_and_confidence(make_record, few,
 def test_mistakes_say_how_many_are_shown_and_mark_wrong_labels(make_record, digits, drawn):
     indices = [WRONG_TEST_LABELS[0], *range(40)]
     record = make_record(accuracies=(0.9959,), mistakes=[Mistake(index, 1, 7, 0.6) for index in indices])
-    figure = drawn(figures.mistakes(record, digits.train, "mistakes"))
-    assert "30 of 41 shown; framed: the label is known to be wrong" in figure.get_suptitle()
+    figure = drawn(figures.mistakes(record, digits.train))
+    assert "41 of 10,000 images misread, most confident first (MNIST)\n30 shown; framed: the label" in figure.get_suptitle()
     assert [bool(axis.patches) for axis in figure.axes] == [True] + [False] * 29
 
 
 def test_a_mistake_among_held_out_images_is_shown_as_that_image(make_record, few, drawn):
     held = few.take(torch.tensor([4, 30, 101]))
     record = make_record(accuracies=(0.9999,), mistakes=[Mistake(30, 0, 7, 0.6)])
-    figure = drawn(figures.mistakes(record, held, "mistakes"))
+    figure = drawn(figures.mistakes(record, held))
     assert (figure.axes[0].images[0].get_array() == few.images[30, 0].numpy()).all()
 
 
 def test_no_mistake_is_no_crash(make_record, few, drawn):
     flawless = make_record(accuracies=(0.99, 1.0))
-    drawn(figures.mistakes(flawless, few, "mistakes"))
-    drawn(figures.confusion(flawless, "confusion"))
+    drawn(figures.mistakes(flawless, few))
+    drawn(figures.confusion(flawless))
     drawn(figures.all_seeds([flawless, make_record(seed=1, accuracies=(1.0, 1.0))], "flawless"))
 
 

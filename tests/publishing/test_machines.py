@@ -62,6 +62,7 @@ PERSONAL = {  # files of a home
     ".ipython/profile_default/startup/00.py": "mine = 1; print('hello')",
     ".ipython/profile_default/ipython_config.py": "c.InlineBackend.figure_formats = {'svg'}\n"
     "c.InteractiveShellApp.exec_lines = ['import no_such_module']",
+    ".jupyter/kernels/python3/kernel.json": '{"argv": ["false"], "display_name": "", "language": "python"}',
     ".pythonrc": "mine = 1",
     ".site/sitecustomize.py": SITECUSTOMIZE,
 }
@@ -88,10 +89,11 @@ def test_a_run_is_the_same_on_another_machine(root, write_step, make_record, dig
     variables |= {"HOME": str(home), "PYTHONPATH": os.pathsep.join([str(home / ".site"), *sys.path])}
     variables |= SAYING_MORE | {"PYTHONSTARTUP": str(home / ".pythonrc")} | COMPUTING_OTHERWISE
     variables |= {"PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "PYTHONHASHSEED": "7"}
-    variables |= {"MPLBACKEND": "Agg", "TMPDIR": str(temporary), "TZ": "Asia/Tokyo"}
+    variables |= {"MPLBACKEND": "Agg", "TMPDIR": str(temporary), "TZ": "Asia/Tokyo", "SOURCE_DATE_EPOCH": "0"}
+    variables |= {"JUPYTER_PATH": str(home / ".jupyter"), "JUPYTER_PREFER_ENV_PATH": "0"}
     program = [sys.executable, "-c", PROGRAM, str(lab)]
     done = subprocess.run(
-        program, cwd=tmp_path, env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=120
+        program, cwd=tmp_path, env=variables, stdin=subprocess.DEVNULL, capture_output=True, timeout=120, umask=0o077
     )
     said = done.stdout.decode("ascii")
     assert done.returncode == 0 and "Traceback" not in done.stderr.decode(), done.stderr.decode()

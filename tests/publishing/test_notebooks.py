@@ -1,14 +1,32 @@
+"""Notebooks as files, and what makes the three steps lessons."""
+
 import os
+import re
 import shutil
+import statistics
 import sys
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
 
 import nbformat
 import pytest
+import torch
+from torch import nn
 
+from mnist_lab import models, use
+from mnist_lab.evidence import records
+from mnist_lab.evidence.results import LAST_EPOCHS, summarise
+from mnist_lab.fields.trace import trace
+from mnist_lab.models import MODELS, CompactNet, SkeletonNet, count_parameters
 from mnist_lab.publishing import headless, notebooks
 from mnist_lab.publishing.headless import NotebookError
 from mnist_lab.publishing.notebooks import Step
 from mnist_lab.runtime import ROOT
+
+LESSONS = [step.path for step in notebooks.find_steps()]
+# Of numbers that look like results: the target, the shares of the average, ln 10, the budget, images of a quick look.
+NO_RESULTS = {"99.4", "99.8", "0.2", "2.3", "8,000", "5,000"}
 
 
 @pytest.fixture
@@ -155,3 +173,148 @@ def test_the_steps_of_a_checkout_are_found_by_their_number(write_step, root):
     second, first = write_step(2), write_step(1)
     (root / "notebooks" / "other.ipynb").write_text("{}")
     assert notebooks.find_steps(root) == [first, second] == [Step(first.path), Step(second.path)]
+
+
+@pytest.fixture(params=LESSONS, ids=lambda path: path.stem)
+def lesson(request) -> nbformat.NotebookNode:
+    return notebooks.read(request.param)
+
+
+def prose(lesson) -> list[str]:
+    return [cell.source for cell in lesson.cells if cell.cell_type == "markdown"]
+
+
+def cell_with(lesson, text: str) -> str:
+    (found,) = [cell.source for cell in notebooks.code_cells(lesson) if text in cell.source]
+    return found
+
+
+def test_a_lesson_is_told_in_small_parts(lesson):
+    code = notebooks.code_cells(lesson)
+    assert len(code) <= 20
+    assert max(len(line) for cell in code for line in cell.source.splitlines()) <= 86  # fit into 830 px
+    runs = [(kind, len(list(group))) for kind, group in groupby(cell.cell_type for cell in lesson.cells)]
+    assert max(length for kind, length in runs if kind == "code") <= 3
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_a_lesson_says_what_it_is_and_where_the_others_are(path):
+    first, *_, last = prose(notebooks.read(path))
+    place = LESSONS.index(path)
+    others = {"README.md", *(other.name for other in LESSONS[max(0, place - 1) : place + 2])} - {path.name}
+    for text in (first, last):
+        assert others <= {*re.findall(r"\]\(([^)]+)\)", text)}
+    assert all(f"**{said}" in first for said in ("You learn", "You know", "It takes"))
+
+
+@pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+def test_the_minutes_of_training_are_about_those_of_the_records(path):
+    files = (records.TRACKED / records.FOLDERS["step"]).glob(f"{int(path.name[:2])}*.jsonl")
+    firsts = [records.load_file(file)[0] for file in files if "cuda" not in file.name]
+    seconds = sum({one.seconds for one in firsts})  # one training may give two records
+    (said,) = re.findall(r"(\d+) minutes of them", prose(notebooks.read(path))[0])
+    assert 0.5 <= 60 * int(said) / seconds <= 2
+
+
+def test_a_reader_predicts_before_the_training_and_is_asked_three_exercises(lesson):
+    sources = [cell.source for cell in lesson.cells]
+    (asked,) = [place for place, source in enumerate(sources) if source.startswith("### Before you run: predict")]
+    assert 1 <= sources[asked].count("?") <= 4
+    (trained, *_) = [place for place, source in enumerate(sources) if "experiment.train(" in source]
+    assert asked < trained < sources.index(next(source for source in sources if source.startswith("## Results")))
+    first = next(place for place, one in enumerate(sources) if one.startswith("## Exercises")) + 1
+    exercises = sources[first : first + 3]
+    assert [source[:6] for source in exercises] == ["### 1.", "### 2.", "### 3."]
+    for source in exercises:
+        folded = r"### .+?\n\n.+?\n\n<details>\n<summary>Answer</summary>\n\n(.+)\n\n</details>"
+        assert "(records/" in re.fullmatch(folded, source, re.DOTALL)[1]
+
+
+def facts(files: Iterable[Path]) -> set[str]:
+    """Return the numbers that prose may quote of the records in ``files``, as it would write them."""
+    found = set()
+    for file in files:
+        runs = records.load_file(file)
+        (result,) = summarise(runs)
+        late = [[epoch.test.accuracy for epoch in run.history[-LAST_EPOCHS:]] for run in runs]
+        spans = [max(accuracies) - min(accuracies) for accuracies in late]
+        trained = statistics.fmean(run.history[-1].train.accuracy for run in runs)
+        shares = [result.mean, result.sd or 0, result.minimum, result.maximum, trained, statistics.fmean(spans)]
+        shares += [share for run in late[:1] for share in (min(run), max(run))] if len(runs) == 1 else []
+        found |= {f"{100 * share:.2f}" for share in shares}
+        found |= {f"{result.misread:.1f}", f"{result.loss:.4f}", str(result.seeds_on_target)}
+        counts = (result.late_epochs_on_target, result.trainable, runs[0].train_images, runs[0].scored_images)
+        found |= {f"{count:,}" for count in counts}
+    return found
+
+
+def test_every_number_in_the_prose_is_one_of_the_records_that_it_links(lesson):
+    for source in prose(lesson):
+        linked = {ROOT / "notebooks" / name for name in re.findall(r"\]\((records/[^)]+)\)", source)}
+        text = re.sub(r"`[^`]*`|\]\([^)]*\)", "", source)
+        said = re.findall(r"\d[\d,]*\.\d+|\d{1,3},\d{3}|\d+(?= of \d+ (?:seeds|late epochs))", text)
+        assert {*said} - NO_RESULTS <= facts(linked), source
+
+
+def test_the_networks_in_the_lessons_are_those_of_the_package_and_of_the_records():
+    smaller = records.load_file(records.TRACKED / "frontier" / "4k.jsonl")[0].model.trainable
+    for path, like in zip(LESSONS, (SkeletonNet, CompactNet, None), strict=True):
+        names = {**vars(models), "nn": nn}
+        exec(cell_with(notebooks.read(path), "class MyNet"), names)
+        torch.manual_seed(0)
+        own, images = names["MyNet"](), torch.rand(3, 1, 28, 28)
+        if like is None:
+            assert count_parameters(own) == smaller
+            continue
+        torch.manual_seed(0)
+        ours = like()
+        assert all(map(torch.equal, own.state_dict().values(), ours.state_dict().values()))
+        assert torch.equal(own.eval()(images), ours.eval()(images))
+
+
+def test_the_network_without_its_second_pooling_is_as_the_answer_says():
+    source = cell_with(notebooks.read(LESSONS[0]), "class MyNet")
+    second = source.index("nn.MaxPool2d(2),", source.index("nn.MaxPool2d(2),") + 1)
+    changed = source[second:].replace("nn.MaxPool2d(2),", "", 1).replace("AvgPool2d(3)", "AvgPool2d(9)")
+    names = {"nn": nn}
+    exec(source[:second] + changed, names)
+    rows = {row.layer.split()[1] + str(row.channels_out): row for row in trace(names["MyNet"]())}
+    last, pooled = rows["Conv2d24"], rows["AvgPool2d24"]
+    assert (last.field_out, last.jump_in, last.field_in, last.size_out, pooled.field_out) == (12, 2, 8, 9, 28)
+    assert count_parameters(names["MyNet"]()) == count_parameters(SkeletonNet())
+
+
+@pytest.fixture
+def run_lesson(tmp_path, monkeypatch):
+    """Runs the cells of a lesson in this process, with parameters and sources replaced, and returns its names."""
+    monkeypatch.setenv("MNIST_LAB_RUNS", str(tmp_path))
+    monkeypatch.setattr("mnist_lab.fields.figures.FIELD_IMAGES", 20)
+
+    def run(path: Path, edits: dict[str, str], **parameters) -> dict:
+        names: dict = {}
+        for cell in notebooks.code_cells(notebooks.read(path)):
+            source = cell.source.replace("%matplotlib inline", "")
+            for old, new in edits.items():
+                source = source.replace(old, new)
+            exec(source, names)
+            names |= parameters if "parameters" in cell.metadata.get("tags", []) else {}
+        return names
+
+    yield run
+    MODELS.pop("MyNet", None)
+
+
+@pytest.mark.parametrize("path", LESSONS[::2], ids=lambda path: path.stem)
+def test_a_network_that_a_reader_changed_trains(path, run_lesson, tmp_path, capsys):
+    """GELU is a layer that a file of weights cannot hold; step 3 says so, and goes on."""
+    edits = {
+        "# MODEL = MyNet": "MODEL = MyNet",
+        "nn.ReLU()": "nn.GELU()",
+        "spatial_head(32, size=6),": "nn.GELU(), spatial_head(32, size=6),",
+    }
+    names = run_lesson(path, edits, EPOCHS=1, BATCH_SIZE=25, TRAIN_LIMIT=200, DATA="digits")
+    made = records.load(tmp_path)
+    assert {(one.recipe["model"], one.model.name) for one in made} == {("MyNet", "MyNet")}
+    if "network" in names:
+        assert "cannot hold GELU" in capsys.readouterr().out and not (tmp_path / "03_weights.safetensors").exists()
+        assert names["network"].header == use.load().header

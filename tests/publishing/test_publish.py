@@ -77,6 +77,8 @@ def test_what_may_not_be_published_changes_nothing(root, steps, folder, made, ma
     refused(f"{steps[1].path.name} cannot be published: its code differs")
     records.write([made[2].model_copy(update={"train_images": 50_000})], folder)
     refused("it was not a full run on MNIST")
+    records.write([made[2].model_copy(update={"recipe": made[2].recipe | {"model": "MyNet"}})], folder)
+    refused("MyNet is a network of a notebook's own")
     (folder / "steps" / "2.jsonl").unlink()
     refused("a step left no record")
 

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 from mnist_lab.runtime import ROOT
 
 # The lock is left to Python itself.
-STAND_IN = """#!/usr/bin/env bash
+STAND_IN = """#!/usr/bin/env -S bash -p
 case "$*" in
 *fcntl*) exec "$REAL_PYTHON" "$@" ;;
 -c*) [[ $(basename "$0") != "${FAKE_UNFIT:-}" ]] ;;
@@ -24,9 +25,15 @@ case "$*" in
 "-m pip"*)
     echo "pip" >>"$FAKE_LOG"
     if [[ "$*" == *--editable* && -z ${PIP_CONFIG_FILE:-} ]]; then cp "$0" .venv/bin/mnist-lab; fi
-    echo "user=$PIP_USER path=${PYTHONPATH-none} target=${PIP_TARGET-none} index=${PIP_INDEX_URL-none}"
+    echo "told: ${!PIP_@} ${!PYTHON@}" && [[ $PIP_USER == 0 ]]
     exit "${FAKE_PIP:-0}" ;;
 *) echo "$(basename "$0") $*" >>"$FAKE_LOG" ;;
+esac
+"""
+OF_A_VERSION = """#!/usr/bin/env -S bash -p
+case "$*" in
+*version_info*) exec "$REAL_PYTHON" -c "import sys; sys.version_info = (VERSION); $2" ;;
+"-m venv"*) echo "$(basename "$0")" >>"$FAKE_LOG" && exit 1 ;;
 esac
 """
 SET_UP = ["venv", "pip", "pip"]
@@ -57,6 +64,17 @@ def checkout(tmp_path):
 
     run.folder = tmp_path / "lab"
     return run
+
+
+@pytest.fixture
+def few(tmp_path):
+    """All programs that the script needs besides Python: macOS has neither flock, sha256sum and realpath, nor GNU's
+    date, sed and readlink. BASH_OLD names a bash 3.2, if there is one."""
+    (tmp_path / "few").mkdir()
+    for name in ("env", "cat", "dirname", "basename", "rm", "mkdir", "cp"):
+        (tmp_path / "few" / name).symlink_to(shutil.which(name))
+    (tmp_path / "few" / "bash").symlink_to(os.environ.get("BASH_OLD") or shutil.which("bash"))
+    return tmp_path / "few"
 
 
 def test_the_first_run_sets_up_and_the_second_does_not(checkout):
@@ -105,41 +123,95 @@ def test_packages_that_went_elsewhere_are_told(checkout):
 
 def test_a_moved_checkout_is_set_up_again(checkout, tmp_path):
     checkout("setup")
-    shutil.copytree(checkout.folder, tmp_path / "moved")
-    assert checkout("setup", script="../moved/run_all.sh")[1] == SET_UP
+    moved = "/".join(["a long name " * 15] * 10)
+    shutil.copytree(checkout.folder, tmp_path / moved)
+    assert checkout("--quick", script=f"../{moved}/run_all.sh")[1] == [*SET_UP, "mnist-lab run --quick"]
 
 
-def test_the_next_interpreter_is_tried_and_without_any_there_is_an_instruction(checkout):
-    assert "called python3.14" in checkout("setup", FAKE_UNFIT="python3")[2]
-    shutil.rmtree(checkout.folder / ".venv")
-    code, calls, text = checkout("setup", PYTHON="/nowhere/python")
-    assert code != 0 and calls == [] and "needs Python 3.11 to 3.14" in text
-    code, calls, text = checkout("setup", OSTYPE="msys")
-    assert code != 0 and calls == [] and "WSL" in text
+def test_a_link_from_elsewhere_removes_nothing(checkout, tmp_path):
+    (tmp_path / "mine" / ".venv").mkdir(parents=True)
+    (tmp_path / "mine" / "run").symlink_to(checkout.folder / "run_all.sh")
+    code, calls, text = checkout(script="../mine/run")
+    assert code != 0 and calls == [] and "in its checkout" in text
+    assert [path.name for path in (tmp_path / "mine").iterdir()] in ([".venv", "run"], ["run", ".venv"])
+
+
+@pytest.mark.parametrize(
+    ("there", "taken"),
+    [
+        ({"python3": "3.15.0", "python3.15": "3.15.0", "python3.14": "3.14.1", "python3.13": "3.13.9"}, "python3.14"),
+        ({"python3": "3.10.14", "python3.11": "3.11.0"}, "python3.11"),
+        ({"python3": "3.12.3", "python3.14": "3.14.1"}, "python3"),
+        ({"python3": "2.7.18", "python3.14": "", "python3.13": "3.13.9"}, "python3.13"),
+        ({"python3": "3.15.0", "python3.15": "3.15.0"}, None),
+        ({"python3": "3.10.14"}, None),
+        ({}, None),
+    ],
+)
+def test_the_first_python_that_packages_exist_for_is_taken(checkout, few, tmp_path, there, taken):
+    """Each stand-in takes itself for another version; one without a version is broken, as a shim of pyenv is."""
+    for path in (tmp_path / "bin").iterdir():
+        path.unlink()
+    for name, version in there.items():
+        (tmp_path / "bin" / name).write_text(OF_A_VERSION.replace("VERSION", version.replace(".", ",")))
+        (tmp_path / "bin" / name).chmod(0o755)
+    code, calls, text = checkout("setup", PATH=f"{tmp_path / 'bin'}:{few}")
+    assert code != 0 and calls == ([taken] if taken else [])  # no stand-in makes an environment
+    assert taken or "needs Python 3.11 to 3.14" in text
+
+
+def test_a_machine_that_cannot_do_it_is_told(checkout):
+    for variables, said in (({"PYTHON": "/nowhere/python"}, "needs Python 3.11 to 3.14"), ({"OSTYPE": "msys"}, "WSL")):
+        code, calls, text = checkout("setup", **variables)
+        assert code != 0 and calls == [] and said in text
 
 
 def test_personal_settings_do_not_change_what_is_installed(checkout):
-    mine = {"PIP_USER": "1", "PYTHONPATH": "/mine", "PIP_TARGET": "/mine", "PIP_INDEX_URL": "https://example.org/"}
-    assert "user=0 path=none target=none index=https://example.org/" in checkout("setup", **mine)[2]
+    mine = ("PIP_USER", "PIP_TARGET", "PIP_NO_DEPS", "PIP_CONSTRAINT", "PYTHONPATH", "PYTHONINSPECT", "PYTHONOPTIMIZE")
+    _, _, text = checkout("setup", **dict.fromkeys(mine, "1"), PIP_INDEX_URL="https://example.org/")
+    told = next(line for line in text.splitlines() if line.startswith("told: ")).split()
+    assert "PIP_INDEX_URL" in told and {*mine} & {*told} == {"PIP_USER"}  # which is then 0
 
 
-def test_what_macos_lacks_is_not_needed(checkout, tmp_path):
-    """Not flock, sha256sum, realpath, nor GNU's date, sed and readlink. BASH_OLD names a bash 3.2, if there is one."""
-    few = tmp_path / "few"
-    few.mkdir()
-    for name in ("env", "cat", "dirname", "basename", "rm", "mkdir", "cp"):
-        (few / name).symlink_to(shutil.which(name))
-    (few / "bash").symlink_to(os.environ.get("BASH_OLD") or shutil.which("bash"))
+OWN_SHELLS = {
+    "functions": "cd() { builtin cd /nowhere; }; cat() { echo mine; }; dirname() { echo /; }; rm() { false; }\n"
+    "export -f cd cat dirname rm",
+    "startup file": """echo "shopt -s expand_aliases; alias local=echo rm='rm -i'; echo hello" >rc
+    export BASH_ENV=$PWD/rc""",
+    "options": "set -o noclobber -o noglob; export SHELLOPTS",
+    "paths": "export CDPATH=/ GLOBIGNORE='*' IFS=/",
+    "mask": "umask 077",
+    "no home": "unset HOME USER LOGNAME",
+    "no temporary folder": "export TMPDIR=/nowhere",
+    "a read-only one": "mkdir -m 555 mine; export TMPDIR=$PWD/mine",
+    "time and language": "export SOURCE_DATE_EPOCH=0 TZ=Asia/Tokyo LC_ALL=tr_TR.ISO-8859-9",
+}
+
+
+@pytest.mark.parametrize("own", OWN_SHELLS.values(), ids=OWN_SHELLS)
+def test_a_persons_shell_changes_nothing(checkout, own):
+    (checkout.folder / "start").write_text(f'#!/usr/bin/env bash\n{own}\nexec "{checkout.folder}/run_all.sh" "$@"\n')
+    (checkout.folder / "start").chmod(0o755)
+    assert checkout("setup", script="start")[:2] == (0, SET_UP)
+    for _ in range(2):  # of which the second replaces a stamp
+        with open(checkout.folder / FOR_TESTS[0], "a") as file:
+            file.write("# more\n")
+        assert checkout("test", script="start")[1][:2] == ["pip", "ruff check ."]
+    assert checkout("--quick", script="start")[:2] == (0, ["mnist-lab run --quick"])
+
+
+def test_what_macos_lacks_is_not_needed(checkout, few, tmp_path):
     path = f"{tmp_path / 'bin'}:{few}"
     assert checkout("--quick", PATH=path)[:2] == (0, [*SET_UP, "mnist-lab run --quick"])
     assert checkout(PATH=path)[:2] == (0, ["mnist-lab run"])
     assert checkout("test", PATH=path)[1][0] == "pip"
 
 
-def test_the_script_finds_its_folder_whatever_the_shell_is_set_to(checkout, tmp_path):
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_the_script_finds_its_folder_and_bash_whatever_started_it(checkout, tmp_path, shell):
     other = tmp_path / "other" / "lab"
     other.mkdir(parents=True)
-    command = ["bash", "lab/run_all.sh", "setup"]
+    command = [shell, "lab/run_all.sh", "setup"]
     environment = {**os.environ, "CDPATH": str(other.parent), "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"}
     environment |= {"REAL_PYTHON": sys.executable, "FAKE_LOG": str(tmp_path / "log")}
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True)
@@ -164,6 +236,12 @@ def test_an_environment_that_cannot_be_removed_is_a_sentence(checkout, tmp_path)
     (tmp_path / "bin" / "rm").chmod(0o755)
     code, calls, text = checkout("setup")
     assert code != 0 and calls == [] and "cannot remove the old .venv" in text
+
+
+def test_a_lock_that_cannot_be_written_is_a_sentence(checkout):
+    (checkout.folder / ".venv.lock").mkdir()
+    code, calls, text = checkout("setup", POSIXLY_CORRECT="1")  # as which bash ends where it otherwise goes on
+    assert code != 0 and calls == [] and "cannot write" in text
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--quick", "-h"]])
@@ -195,6 +273,23 @@ def test_ci_runs_the_test_command_with_mnist_where_it_is(checkout):
         shutil.copy(script, checkout.folder / program)
     said = checkout(script=".ci/run", PATH=f"{checkout.folder}:{os.environ['PATH']}")[2]
     assert said.split() == ["test", str(checkout.folder.parent / "shared" / "mnist")]
+
+
+NEWER = re.compile(
+    r"(declare|local|typeset) -\w*[Aglnu]|\b(mapfile|readarray|coproc)\b|&>>|\|&|;;?&|\bwait -n|\[ -v |%\(|\[-\d"
+    r"|\$\{\w+(@[A-Za-z]|,|\^)|\{\w+\}[<>]|\b(EPOCHSECONDS|BASHPID|SRANDOM|globstar|lastpipe|inherit_errexit)\b"
+)
+
+
+def test_no_newer_bash_is_needed_than_macos_has():
+    """Nor an empty array, which ``set -u`` breaks before 4.4."""
+    examples = (
+        "declare -A a|local -n a|mapfile a|echo &>>a|a |& b|;;&|wait -n|[[ -v a ]]|printf '%(%s)T'|${a[-1]}|${a@Q}|"
+        "${a,,}|${a^}|exec {fd}>a|$EPOCHSECONDS"
+    )
+    assert [one for one in re.split(r"(?<! )\|", examples) if not NEWER.search(one)] == []
+    script = (ROOT / "run_all.sh").read_text(encoding="utf-8")
+    assert NEWER.search(script) is None and "=()" not in script
 
 
 def test_scripts_are_sound():

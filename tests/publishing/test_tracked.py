@@ -68,6 +68,7 @@ def test_figures_are_those_of_the_notebook(path):
 def test_every_figure_is_made_by_a_notebook():
     assert {file.name for file in (ROOT / "images").iterdir()} == {
         "draw.png",  # by tests/use/take_picture.py
+        "workbook.png",  # by tests/fields/take_picture.py
         *(name for path in NOTEBOOKS for name in bound(path)["files"]),
     }
 
@@ -123,12 +124,13 @@ def test_file_names_are_good_everywhere():
     assert len(set(names)) == len(names)
 
 
-def test_cells_are_small_and_define_nothing(path):
+def test_cells_are_small_and_define_nothing_but_a_network_to_change(path):
     for cell in code_cells(read(path)):
         if "parameters" not in cell.metadata.get("tags", []):
             tree = ast.parse(cell.source.replace("%matplotlib inline", ""))
             assert len(cell.source.splitlines()) <= 20
-            assert not [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+            defined = {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+            assert defined <= {"MyNet", "__init__"}
 
 
 def test_records_are_full_runs_by_the_parameters_in_the_notebooks(step):
@@ -182,10 +184,8 @@ def test_nothing_is_misspelt(tmp_path, capfd):
 
 
 def test_prose_quotes_no_measured_number():
-    """Numbers with decimals per cent belong into generated blocks and outputs, where they cannot go stale."""
-    texts = [pages.BLOCK.sub("", README), *(text for step in STEPS for text in prose(step.path))]
-    allowed = {"99.4", "99.8", "0.2"}  # the target; the moving average's shares
-    assert {number for text in texts for number in re.findall(r"\d+\.\d+(?= ?%)", text)} <= allowed
+    """In README they belong into generated blocks; test_notebooks.py compares the lessons' with the records."""
+    assert set(re.findall(r"\d+\.\d+(?= ?%)", pages.BLOCK.sub("", README))) <= {"99.4"}  # the target
 
 
 def test_readme_is_short_and_its_lines_fit_the_page():

@@ -15,6 +15,9 @@ from mnist_lab.studies.search.tables import step_3
 from mnist_lab.studies.search.variants import ablations, frontier
 
 FILES = sorted(TRACKED.rglob("*.jsonl"))
+# Series that clip their logits: within ten updates another processor's last digits become 0.4 % of the loss. (The least
+# of what a variant there changes is 1.3 %.)
+ROUGH = "AB"
 
 
 @pytest.fixture(scope="module")
@@ -28,13 +31,13 @@ def recipes() -> dict:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "notebooks")))
 def test_a_tracked_recipe_still_starts_training_as_its_record_says(path, recipes, mnist):
     record = load_file(path)[0]
-    kinds = {"step": Recipe, "intermediate": Recipe, "trial": SearchRecipe}
+    kinds = {"step": Recipe, "intermediate": Recipe, "exercise": Recipe, "trial": SearchRecipe}
     own = kinds.get(record.kind)
     recipe = own(**record.recipe) if own else recipes[record.kind, record.name]
     assert asdict(recipe) == record.recipe
     settings = replace(record.settings, device="cpu")
     opening = measure_opening(recipe, load_data(settings), settings)
-    assert math.isclose(opening, record.opening_loss, rel_tol=1e-3)
+    assert math.isclose(opening, record.opening_loss, rel_tol=1e-2 if record.name[0] in ROUGH else 1e-3)
 
 
 def test_every_recipe_of_the_studies_has_records(recipes):

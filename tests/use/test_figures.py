@@ -2,7 +2,7 @@ import numpy as np
 from drawings import as_file, draw, photograph
 
 from mnist_lab import use
-from mnist_lab.use.figures import conditions, on_the_way
+from mnist_lab.use.figures import as_read, conditions, on_the_way
 from mnist_lab.use.handwriting import Counts, Handwriting, Reader
 
 
@@ -13,6 +13,16 @@ def test_a_picture_on_its_way(tmp_path):
     assert picture.shape == light.shape == ink.shape and len(above.axes[2].patches) == 2
     assert np.ptp(light) > 0.3 and np.mean(ink == 1) > 0.7
     assert [axis.get_title()[0] for axis in below.axes] == ["7", "2"]
+    figure.savefig(tmp_path / "figure.png")
+
+
+def test_pages_and_what_is_read_in_them(tmp_path):
+    page, empty = np.asarray(draw("72")), np.full((90, 60), 255, dtype=np.uint8)
+    figure = as_read([page, empty], use.load(), "finding")
+    first, second, seven, nothing = figure.axes
+    assert first.images[0].get_array().shape == page.shape and second.images[0].get_array().shape == empty.shape
+    assert seven.images[0].get_array().shape == (28, 28) and seven.get_title().startswith("7")
+    assert not nothing.images and nothing.get_title() == "no digit found"
     figure.savefig(tmp_path / "figure.png")
 
 

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None, commands: argparse.ArgumentParser |
             code = options.command(options)
             if code == 0 and getattr(options, "publish", False):
                 importlib.import_module("mnist_lab.publishing.pages").refresh()
-            sys.stdout.flush()  # a pipe whose reader has gone shows here, not at the interpreter's end
+            print(end="", flush=True)  # a pipe whose reader has gone shows here, not at the interpreter's end
             return code
     except BrokenPipeError:  # of "| head": not worth a word, as for any command
         discard_output()

@@ -82,6 +82,12 @@ def test_a_reader_who_stops_reading_sees_no_traceback():
     assert writer.returncode == 141
 
 
+def test_a_closed_output_is_no_error(monkeypatch):
+    """As of a job that some schedulers start."""
+    monkeypatch.setattr(sys, "stdout", None)
+    assert cli.main(["end"], ends(lambda options: print("done") or 0)) == 0
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no device that is always full")
 def test_output_that_cannot_be_written_is_told_in_a_line():
     code = (

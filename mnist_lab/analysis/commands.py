@@ -79,7 +79,7 @@ def locate(folder: Path | None) -> None:
     """Let the processes that train look for MNIST in ``folder``, which may be relative to where this one runs."""
     given = folder or os.environ.get("MNIST_LAB_DATA")
     if given:
-        os.environ["MNIST_LAB_DATA"] = str(Path(given).expanduser().resolve())
+        os.environ["MNIST_LAB_DATA"] = str(Path(os.path.expanduser(given)).resolve())
 
 
 def publish(made: Sequence[Path], folder: Path) -> None:

@@ -1,16 +1,13 @@
 """The AWS account: who is calling, the role, the bucket. Every call to AWS goes through here."""
 
-import base64
 import contextlib
 import functools
-import hashlib
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnist_lab.cloud.errors import CloudError, Denied, NotThere, OutOfRange, explained
-from mnist_lab.cloud.policy import LOG_GROUPS, service
+from mnist_lab.cloud.errors import CloudError, Denied, NotThere, explained
+from mnist_lab.cloud.policy import LOG_GROUPS, SERVICES
 from mnist_lab.cloud.settings import CloudSettings
 
 OWN = "mnist-lab"
@@ -41,6 +38,8 @@ class Account:
         if not self.session.region_name:
             raise CloudError("no AWS region is set: give --region, as in --region us-east-1")
         self.region = self.session.region_name
+        with explained("finding the region"):  # the part of AWS as ARNs name it: aws, aws-cn, aws-us-gov and others
+            self.partition = self.session.get_partition_for_region(self.region)
 
     @functools.cache  # noqa: B019 - an account lives as long as its command
     def client(self, service: str):
@@ -79,13 +78,12 @@ class Account:
         return self.call("sts", "get_caller_identity")
 
     def role(self) -> str:
-        """Return the ARN of the role for machines: the one that was named, else the caller's own. Raises CloudError."""
-        own = re.fullmatch(r"arn:[^:]+:sts::\d+:assumed-role/([^/]+)/.*", self.caller["Arn"])
-        wanted = self.settings.role or (own[1] if own else "")
+        """Return the ARN of the role that was named for machines. Raises CloudError."""
+        wanted = self.settings.role
         whole, name = wanted.startswith("arn:"), wanted.rpartition("/")[2]  # the path may be service-role/ or any other
         make_one = "make one with what mnist-lab cloud policy trust and policy execution print, or name another --role"
         if not wanted:
-            raise CloudError(f"{self.caller['Arn']} is no role that a machine could take on: {make_one}")
+            raise CloudError(f"--role names no role that a machine could take on: {make_one}")
         if whole and wanted.split(":")[4] != self.caller["Account"]:
             raise CloudError(f"{wanted} is of another account than yours, {self.caller['Account']}: {make_one}")
         try:
@@ -98,7 +96,7 @@ class Account:
             return wanted
         if whole and found["Arn"] != wanted:
             raise CloudError(f"there is no role {wanted}, but {found['Arn']}: name that one with --role")
-        if service(self.settings.door, "").removesuffix(".cn") not in str(found.get("AssumeRolePolicyDocument", "")):
+        if f"{SERVICES[self.settings.door]}.amazonaws.com" not in str(found.get("AssumeRolePolicyDocument", "")):
             raise CloudError(f"--door {self.settings.door} may not assume {name}: give it mnist-lab cloud policy trust")
         return found["Arn"]
 
@@ -129,27 +127,19 @@ class Account:
             block = dict.fromkeys(everything, True)
             self.call("s3", "put_public_access_block", **name, PublicAccessBlockConfiguration=block)
 
-    def empty(self, prefix: str) -> int:
-        """Delete what is below ``prefix``, old versions too; then the bucket, if it was made here and is empty.
-
-        Returns how many objects and versions there were.
-        """
-        name, there = {"Bucket": self.bucket()}, self.versions(prefix) if self.has_bucket() else []
-        for entry in there:
-            version = {"VersionId": entry["VersionId"]} if entry.get("VersionId", "null") != "null" else {}
-            self.call("s3", "delete_object", **name, Key=entry["Key"], **version)
+    def empty(self, prefix: str) -> None:
+        """Delete what is below ``prefix``, old versions too; then the bucket, if it was made here and is empty."""
+        name, there = {"Bucket": self.bucket()}, list(self.versions(prefix)) if self.has_bucket() else []
+        for one in there:
+            self.call("s3", "delete_object", **name, Key=one["Key"], VersionId=one["VersionId"])
         with contextlib.suppress(NotThere, Denied):
-            if self.call("s3", "get_bucket_tagging", **name)["TagSet"] == TAGS and not self.versions(""):
+            if self.call("s3", "get_bucket_tagging", **name)["TagSet"] == TAGS and not any(self.versions("")):
                 self.call("s3", "delete_bucket", **name)
-        return len(there)
 
-    def versions(self, prefix: str) -> list[dict]:
-        """Return every version and deletion mark below ``prefix``; only objects if versions may not be listed."""
-        kinds, where = ("Versions", "DeleteMarkers"), {"Bucket": self.bucket(), "Prefix": prefix}
-        try:
-            return [one for kind in kinds for one in self.pages("s3", "list_object_versions", kind, **where)]
-        except Denied:
-            return list(self.objects(prefix))
+    def versions(self, prefix: str) -> Iterator[dict]:
+        """Yield every version and deletion mark below ``prefix``; an object without versions is one called "null"."""
+        for kind in ("Versions", "DeleteMarkers"):
+            yield from self.pages("s3", "list_object_versions", kind, Bucket=self.bucket(), Prefix=prefix)
 
     def objects(self, prefix: str) -> Iterator[dict]:
         """Yield Key, Size and so on of every object below ``prefix``; nothing if the bucket does not exist."""
@@ -157,33 +147,20 @@ class Account:
             yield from self.pages("s3", "list_objects_v2", "Contents", Bucket=self.bucket(), Prefix=prefix)
 
     def upload(self, key: str, content: bytes) -> None:
-        """Upload ``content``. S3 checks every byte."""
-        checksum = base64.b64encode(hashlib.sha256(content).digest()).decode()
-        self.call("s3", "put_object", Bucket=self.bucket(), Key=key, Body=content, ChecksumSHA256=checksum)
+        """Upload ``content``. S3 compares its checksum."""
+        self.call("s3", "put_object", Bucket=self.bucket(), Key=key, Body=content)
 
-    def read(self, key: str, start: int = 0) -> bytes | None:
-        """Return an object's bytes from ``start`` on; None if it does not exist. Denied if it may not be read."""
+    def read(self, key: str) -> bytes | None:
+        """Return an object's bytes; None if it does not exist. Denied if it may not be read."""
         try:
-            answer = self.call("s3", "get_object", Bucket=self.bucket(), Key=key, Range=f"bytes={start}-")
+            with explained(f"reading {key}"):  # also while its bytes arrive
+                return self.call("s3", "get_object", Bucket=self.bucket(), Key=key)["Body"].read()
         except NotThere:
             return None
         except Denied:  # S3's answer also for what does not exist, to callers that may not list
             if any(entry["Key"] == key for entry in self.objects(key)):
                 raise Denied(f"you may not read s3://{self.bucket()}/{key}: ask for s3:GetObject") from None
             return None
-        except OutOfRange:  # nothing new
-            return b""
-        return answer["Body"].read()
-
-    def read_log(self, prefix: str) -> str:
-        """Return what machines have logged in CloudWatch, in streams that begin with ``prefix``. Raises NotThere."""
-        group, events = LOG_GROUPS[self.settings.door], []
-        with contextlib.suppress(NotThere):
-            where = {"logGroupName": group, "logStreamNamePrefix": prefix}
-            events = [one["message"] for one in self.pages("logs", "filter_log_events", "events", **where)]
-        if not events:
-            raise NotThere(f"{group} has no log {prefix}: no machine has started, or its role may not write logs")
-        return "\n".join(events)
 
     def delete_logs(self, prefix: str) -> None:
         """Delete the streams in CloudWatch that begin with ``prefix``, if that is allowed."""

@@ -2,7 +2,7 @@
 
 from argparse import ArgumentParser, Namespace
 
-from mnist_lab.options import UsageError, add_json, add_parameter, add_publish, positive
+from mnist_lab.options import UsageError, add_parameter, add_publish, positive
 
 # Verb -> what it does; its function in verbs.py has the same name.
 VERBS = {
@@ -20,22 +20,20 @@ SETTINGS = {
     "door": "notebook (an instance with Jupyter), job (a SageMaker training job) or ec2 (default: notebook)",
     "region": "AWS region (default: the profile's)",
     "profile": "profile of your AWS configuration",
-    "role": "name or ARN of the role that the machine takes on (default: the caller's, if it is one)",
+    "role": "name or ARN of the role that the machine takes on; needed to run",
     "bucket": "S3 bucket (default: the SageMaker SDK's, as configured)",
     "prefix": "prefix of all keys (default: the name)",
     "name": "name of all that is made (default: mnist-lab)",
     "instance_type": "instance type (default: ml.g4dn.xlarge, or g4dn.xlarge with --door ec2)",
     "image": "image of the job (an ECR address) or of EC2 (an AMI) (default: AWS's newest of PyTorch)",
-    "volume_gb": "size of the volume of notebook instance or job, GB (default: 10)",
     "max_minutes": "the run's time limit, minutes (default: 60)",
     "grace_minutes": "minutes after the limit in which results are saved (default: 10)",
     "poll_seconds": "seconds between two requests for the run's state (default: 15)",
     "device": "cuda, or cpu to try everything on a cheap machine (default: cuda)",
-    "data": "folder with MNIST/raw/ to upload, for machines without internet access",
-    "subnet": "subnet, for a machine inside a VPC of yours",
-    "security_group": "security group of that VPC",
-    "price": "USD per hour of the machine, to estimate the cost",
+    "spot": "with --door job: cheaper, and AWS may interrupt it",
+    "local": "with --door job: the container here, in Docker",
 }
+FLAGS = ("spot", "local")  # take no value
 BILL = "a machine that runs is billed by the second, and a notebook instance's volume until mnist-lab cloud down"
 
 
@@ -53,31 +51,26 @@ def add_commands(verbs) -> None:
 
 def add_verb(verb: ArgumentParser, name: str) -> None:
     """Add the options of a verb."""
-    verb.set_defaults(command=carry_out, verb=name, publish=False)
-    add_json(verb)
+    verb.set_defaults(command=carry_out, verb=name, publish=False, run="")
     group = verb.add_argument_group("settings", "also read from the environment, as MNIST_LAB_CLOUD_<NAME>")
     for setting, about in SETTINGS.items():
-        group.add_argument("--" + setting.replace("_", "-"), dest=f"setting_{setting}", metavar="X", help=about)
+        kind = {"action": "store_true", "default": None} if setting in FLAGS else {"metavar": "X"}
+        group.add_argument("--" + setting.replace("_", "-"), dest=f"setting_{setting}", help=about, **kind)
     if name in ("status", "logs", "fetch", "stop"):
-        verb.add_argument("--run", metavar="ID", help="a run (default: the last one)")
+        verb.add_argument("--run", metavar="ID", default="", help="a run (default: the last one)")
     if name in ("run", "fetch"):
         add_publish(verb)
     if name == "run":
         verb.add_argument("--quick", action="store_true", help="try it: 2 epochs of 3,000 images")
         add_parameter(verb)
         verb.add_argument("--seeds", type=positive, metavar="N", help="a study: step 3 from N seeds, side by side")
-        verb.add_argument("--again", action="store_true", help="a new run, also of the same code")
         verb.add_argument("--detach", action="store_true", help="start and return; the machine stops itself")
-        verb.add_argument("--spot", action="store_true", help="with --door job: cheaper, and AWS may interrupt it")
-        verb.add_argument("--local", action="store_true", help="with --door job: the container here, in Docker")
     if name == "policy":
         verb.add_argument("kind", choices=("trust", "execution", "operator"))
     if name == "logs":
-        verb.add_argument("--machine", action="store_true", help="what AWS logged of the machine itself instead")
         verb.add_argument("--follow", action="store_true", help="go on until the run is over")
     if name == "down":
-        verb.add_argument("--yes", action="store_true", help="do not ask")
-        verb.add_argument("--keep-s3", action="store_true", help="leave bundles and results in the bucket")
+        verb.add_argument("--yes", action="store_true", help="do it; else only say what would be deleted")
 
 
 def carry_out(options: Namespace) -> int:

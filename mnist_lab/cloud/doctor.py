@@ -2,56 +2,41 @@
 
 from collections.abc import Iterator
 
-from mnist_lab.cloud.account import Account
-from mnist_lab.cloud.doors import door_of
+from mnist_lab.cloud.doors import Door
 from mnist_lab.cloud.errors import CloudError
-from mnist_lab.cloud.policy import partition
-from mnist_lab.cloud.settings import CloudSettings
+from mnist_lab.cloud.policy import SERVICES
+from mnist_lab.cloud.settings import USD_PER_HOUR
 
 CONSOLES = {"aws-cn": "amazonaws.cn", "aws-us-gov": "amazonaws-us-gov.com"}
-Finding = tuple[str, bool | None, str]  # subject; whether it is good, None if that is unknown; what was found
 
 
-def examine(settings: CloudSettings) -> Iterator[Finding]:
-    """Yield what was found, in the order in which a run needs it; without a login, nothing beyond it."""
-    try:
-        account = Account(settings)
-        yield "login", True, f"{account.caller['Arn']} in {account.region}"
-    except CloudError as error:
-        yield "login", False, str(error)
-        return
-    for check in (role, bucket, machines, quota):
+def examine(door: Door) -> Iterator[tuple[str, bool, str]]:
+    """Yield subject, whether it is good, and what was found, as a run needs it; nothing beyond a login that fails."""
+    account, kind = door.account, door.account.settings.machine_type
+    checks = {
+        "login": lambda: f"{account.caller['Arn']} in {account.region}",
+        "role": account.role,
+        "bucket": lambda: account.bucket() + ("" if account.has_bucket() else ": the first run makes it"),
+        "machines": door.check,
+        "quota": lambda: quota(door),
+        "price": lambda: f"{kind}: about {USD_PER_HOUR.get(kind, '?')} USD per hour",
+    }
+    for subject, check in checks.items():
         try:
-            yield check.__name__, *check(account)
+            yield subject, True, check()
         except CloudError as error:
-            yield check.__name__, None if check is quota else False, str(error)
-    hourly = settings.usd_per_hour
-    yield "price", hourly and True, f"{settings.machine_type}: about {hourly or '? (--price)'} USD per hour"
+            yield subject, False, str(error)
+            if subject == "login":
+                return
 
 
-def role(account: Account) -> tuple[bool, str]:
-    """Find the role that machines take on."""
-    return True, account.role()
-
-
-def bucket(account: Account) -> tuple[bool, str]:
-    """Check whether the bucket exists, or will be made."""
-    return True, account.bucket() + ("" if account.has_bucket() else ": the first run makes it")
-
-
-def machines(account: Account) -> tuple[bool, str]:
-    """Check what is there already, and whether it is ours."""
-    return True, door_of(account).check()
-
-
-def quota(account: Account) -> tuple[bool | None, str]:
+def quota(door: Door) -> str:
     """Read how many machines, or on EC2 how many of their virtual CPUs, the account may have."""
-    service, needed = ("ec2", 4) if account.settings.door == "ec2" else ("sagemaker", 1)  # the smallest GPU machine
-    wanted = door_of(account).quota
-    console = f"https://{account.region}.console.{CONSOLES.get(partition(account.region), 'aws.amazon.com')}"
-    place = f"{console}/servicequotas/home/services/{service}/quotas"
+    account, service = door.account, SERVICES[door.account.settings.door]
     listed = account.pages("service-quotas", "list_service_quotas", "Quotas", ServiceCode=service)
-    found = next((item["Value"] for item in listed if item["QuotaName"] == wanted), None)
-    if found is None:
-        return None, f'no quota "{wanted}" is listed: see {place}'
-    return found >= needed, f'{found:.0f} for "{wanted}"' + ("" if found >= needed else f": ask for more at {place}")
+    found = next((item["Value"] for item in listed if item["QuotaName"] == door.quota), None)
+    console = f"https://{account.region}.console.{CONSOLES.get(account.partition, 'aws.amazon.com')}"
+    place = f"{console}/servicequotas/home/services/{service}/quotas"
+    if found is not None and found < (4 if service == "ec2" else 1):  # of the smallest machine with a GPU
+        raise CloudError(f'{found:.0f} for "{door.quota}": ask for more at {place}')
+    return f'no "{door.quota}" is listed: see {place}' if found is None else f'{found:.0f} for "{door.quota}"'

@@ -47,13 +47,14 @@ class Ec2:
         return name
 
     def image(self) -> str:
-        """Return the newest Deep Learning image with PyTorch, or the one that was named."""
+        """Return the image that was named, else the newest Deep Learning image with PyTorch."""
+        if self.settings.image:
+            return self.settings.image
         listed = self.account.pages("ssm", "get_parameters_by_path", "Parameters", Path=IMAGES, Recursive=True)
-        named = [(IMAGE.fullmatch(one["Name"]), one["Value"]) for one in ([] if self.settings.image else listed)]
-        found = {(int(name[1]), int(name[2])): value for name, value in named if name}
-        if not found and not self.settings.image:
+        named = [(IMAGE.fullmatch(one["Name"]), one["Value"]) for one in listed]
+        if not (found := {(int(name[1]), int(name[2])): value for name, value in named if name}):
             raise CloudError(f"{self.account.region} lists no Deep Learning image with PyTorch: give --image ami-...")
-        return self.settings.image or found[max(found)]
+        return found[max(found)]
 
     def groups(self) -> list[dict]:
         """Return the security groups that were made here."""
@@ -61,14 +62,14 @@ class Ec2:
         return list(self.account.pages("ec2", "describe_security_groups", "SecurityGroups", Filters=mark))
 
     def group(self) -> str:
-        """Return a security group that lets nothing in: the one that was named, or our own, made if need be."""
-        for found in [] if self.settings.security_group else self.groups():
+        """Return our own security group, which lets nothing in; it is made if need be."""
+        for found in self.groups():
             if found.get("IpPermissions"):
                 raise CloudError(f"somebody has opened {found['GroupId']}, mnist-lab's own security group: delete it")
             return found["GroupId"]
         tags = [{"ResourceType": "security-group", "Tags": [self.tag, *TAGS]}]
         named = {"GroupName": self.settings.name, "Description": "lets nothing in", "TagSpecifications": tags}
-        return self.settings.security_group or self.account.call("ec2", "create_security_group", **named)["GroupId"]
+        return self.account.call("ec2", "create_security_group", **named)["GroupId"]
 
     def start(self, run: Run, script: str) -> None:
         """Start an instance; twice for the same run is once."""
@@ -87,7 +88,6 @@ class Ec2:
             InstanceInitiatedShutdownBehavior="terminate",
             MetadataOptions={"HttpTokens": "required", "HttpEndpoint": "enabled"},
             TagSpecifications=[{"ResourceType": kind, "Tags": [*tags, *TAGS]} for kind in ("instance", "volume")],
-            **({"SubnetId": self.settings.subnet} if self.settings.subnet else {}),
         )
         self.account.wait("ec2", "instance_exists", InstanceIds=[made["Instances"][0]["InstanceId"]])
 
@@ -119,11 +119,3 @@ class Ec2:
         self.stop()
         for group in self.groups():
             self.account.call("ec2", "delete_security_group", GroupId=group["GroupId"])
-
-    def log(self, run: Run) -> str:
-        """Return the console's output."""
-        for found in self.instances(run):
-            text = self.account.call("ec2", "get_console_output", InstanceId=found["InstanceId"]).get("Output")
-            if text:
-                return text
-        raise NotThere("there is no console output of this run's machine: it appears some minutes after the start")

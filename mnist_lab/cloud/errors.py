@@ -28,7 +28,8 @@ MEANINGS = {
     "InvalidSignatureException":
         "AWS does not accept these credentials ({code}): check them with aws sts get-caller-identity",
     "ProfileNotFound": "{message}: aws configure list-profiles shows the profiles that exist",
-    "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError ProxyConnectionError SSLError":
+    "EndpointConnectionError ConnectTimeoutError ReadTimeoutError ConnectionClosedError ProxyConnectionError SSLError "
+    "ResponseStreamingError IncompleteReadError":
         "AWS cannot be reached ({message}): check the network, and that --region is right",
     "ResourceLimitExceeded VcpuLimitExceeded MaxSpotInstanceCountExceeded":
         "the account's quota does not allow this machine ({message}): ask for more in the console of Service Quotas, "
@@ -40,10 +41,9 @@ MEANINGS = {
         "the bucket is in another region: give that one as --region, or another --bucket",
     "BucketAlreadyExists BucketAlreadyOwnedByYou":
         "the bucket's name is taken by another account: choose another with --bucket",
-    "ThrottlingException Throttling SlowDown TooManyRequestsException RequestLimitExceeded":
-        "AWS asks to slow down ({message}): try again in a minute; every command can be repeated",
-    "VPCIdNotSpecified": "this region has no default VPC: give --subnet and --security-group",
 }  # fmt: skip
+# Where to look for what a machine said before its worker could upload a log.
+OUTPUT = "AWS's console has its output, in CloudWatch or as the system log of the EC2 instance"
 
 
 class CloudError(LabError):
@@ -56,10 +56,6 @@ class NotThere(CloudError):
 
 class Denied(CloudError):
     """The caller is not allowed to do this."""
-
-
-class OutOfRange(CloudError):
-    """The object in S3 has no bytes there."""
 
 
 @contextlib.contextmanager
@@ -76,7 +72,7 @@ def explained(action: str) -> Iterator[None]:
 
 def explain(error: Exception, action: str) -> CloudError:
     """Return what botocore's ``error`` means for someone who wanted ``action``, and what to do about it."""
-    answer = getattr(error, "response", {}).get("Error", {})
+    answer = (getattr(error, "response", None) or {}).get("Error", {})
     code = answer.get("Code") or type(error).__name__
     message = " ".join((answer.get("Message") or str(error)).split())
     for codes, meaning in MEANINGS.items():
@@ -93,8 +89,7 @@ def explain(error: Exception, action: str) -> CloudError:
         return Denied(
             f"{action} is not allowed ({message}): compare your permissions with mnist-lab cloud policy operator"
         )
-    kind = OutOfRange if code in {"InvalidRange", "416"} else CloudError
-    return kind(f"{action} failed: {message} ({code})")
+    return CloudError(f"{action} failed: {message} ({code})")
 
 
 def explain_failure(reason: str) -> str:
@@ -102,4 +97,4 @@ def explain_failure(reason: str) -> str:
     reason = " ".join(reason.split())
     if re.search(r"capacity", reason, re.IGNORECASE):
         return MEANINGS["InsufficientInstanceCapacity CapacityError"].format(message=reason)
-    return f"the machine failed ({reason or 'AWS gives no reason'}): mnist-lab cloud logs --machine shows its output"
+    return f"the machine failed ({reason or 'AWS gives no reason'}): {OUTPUT}"

@@ -1,18 +1,17 @@
 """A SageMaker training job for each run, through the SDK's ModelTrainer; or its container here, in Docker."""
 
-import contextlib
 import os
 import re
-import sys
 import tempfile
 import warnings
 from pathlib import Path
 
 from mnist_lab.cloud.account import OWN, Account
-from mnist_lab.cloud.errors import CloudError, NotThere, explained
+from mnist_lab.cloud.errors import CloudError, explained
 from mnist_lab.cloud.runs import NONE, Machine, Run, render
 
 PYTORCH = {"version": "2.10", "py_version": "py313", "image_scope": "training"}  # the oldest that the package takes
+VOLUME_GB = 30
 MOVING = ("InProgress", "Stopping", "Deleting")
 QUIET = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": {"TelemetryOptOut": True}}}}
 NAMED = re.compile(r"(mnist-lab(?:-[a-z0-9]{1,8})?)-(\d{8}-\d{6}-job-[0-9a-f]{6})-\d{14}")  # name, run, the SDK's time
@@ -21,33 +20,31 @@ NAMED = re.compile(r"(mnist-lab(?:-[a-z0-9]{1,8})?)-(\d{8}-\d{6}-job-[0-9a-f]{6}
 class TrainingJob:
     """Jobs called NAME-RUN-TIME. AWS ends each one at its MaxRuntimeInSeconds, whatever its container does."""
 
-    def __init__(self, account: Account, spot: bool = False, local: bool = False):
-        self.account, self.settings, self.spot, self.local = account, account.settings, spot, local
-        self.quota = f"{self.settings.machine_type} for {'spot ' if spot else ''}training job usage"
+    def __init__(self, account: Account):
+        self.account, self.settings = account, account.settings
+        self.quota = f"{self.settings.machine_type} for {'spot ' if self.settings.spot else ''}training job usage"
 
     def script(self, run: Run) -> str:
         """Return what the container carries out."""
         return render(run, "job.sh", 1_000_000)
 
     def check(self) -> str:
-        """Check the role, and whether the SDK is here."""
-        try:
-            import sagemaker.train  # noqa: F401
-        except ImportError as error:
-            raise CloudError("the SageMaker SDK 3 is not installed: pip install 'sagemaker>=3.18,<4'") from error
+        """Check the role, and whether the SDK is here (ModuleNotFoundError)."""
+        import sagemaker.train  # noqa: F401
+
         self.account.role()
         return f"{sum(job['TrainingJobStatus'] == 'InProgress' for job in self.jobs())} jobs in progress"
 
     def start(self, run: Run, script: str) -> None:
         """Create the job. In local mode, carry out its container to its end."""
         os.environ["SAGEMAKER_VALIDATE_ROLE"] = "false"  # account.role() has checked it, with fewer permissions
-        with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(sys.stderr):
+        with tempfile.TemporaryDirectory() as folder:
             code = Path(folder, "code")
             code.mkdir()
             (code / "start.sh").write_bytes(script.encode())
             try:
                 with explained("creating the training job"):
-                    self.trainer(run, code).train(wait=self.local, logs=False)
+                    self.trainer(run, code).train(wait=self.settings.local, logs=False)
             except (ValueError, RuntimeError, OSError) as error:  # the SDK's own, of an image or of Docker
                 raise CloudError(f"the SageMaker SDK cannot start the job: {' '.join(str(error).split())}") from error
 
@@ -61,20 +58,18 @@ class TrainingJob:
             from sagemaker.train import ModelTrainer
             from sagemaker.train.model_trainer import Mode
         settings, below, boto = self.settings, f"{run.prefix}/jobs", self.account.session
-        limit, compute = {"max_runtime_in_seconds": run.seconds}, {"volume_size_in_gb": max(30, settings.volume_gb)}
-        if self.spot:
+        limit, compute = {"max_runtime_in_seconds": run.seconds}, {"volume_size_in_gb": VOLUME_GB}
+        if settings.spot:
             limit["max_wait_time_in_seconds"], compute["enable_managed_spot_training"] = 2 * run.seconds, True
-        vpc = {"subnets": [settings.subnet], "security_group_ids": [settings.security_group]}
         where = {
             "role": self.account.role(),
             "stopping_condition": configs.StoppingCondition(**limit),
             "output_data_config": configs.OutputDataConfig(s3_output_path=f"s3://{run.bucket}/{below}/{run.run_id}"),
             "tags": [configs.Tag(key="project", value=OWN)],
-            "networking": configs.Networking(**vpc) if settings.subnet else None,
         }
-        if self.local:
+        if settings.local:
             where = {"training_mode": Mode.LOCAL_CONTAINER, "local_container_root": str(code.parent)}
-        kind = {"cuda": "local_gpu", "cpu": "local_cpu"}[settings.device] if self.local else settings.machine_type
+        kind = {"cuda": "local_gpu", "cpu": "local_cpu"}[settings.device] if settings.local else settings.machine_type
         image = settings.image or retrieve("pytorch", run.region, instance_type=settings.machine_type, **PYTORCH)
         bucket = {"default_bucket": run.bucket, "default_bucket_prefix": below}
         return ModelTrainer(
@@ -99,11 +94,8 @@ class TrainingJob:
         """Return the job's state."""
         for job in self.jobs(run):
             found = self.account.call("sagemaker", "describe_training_job", TrainingJobName=job["TrainingJobName"])
-            word, failed = found["TrainingJobStatus"], found["TrainingJobStatus"] == "Failed"
-            active = word in MOVING
-            return Machine(
-                word, active, word != "InProgress", found.get("FailureReason", "no reason") if failed else ""
-            )
+            word = found["TrainingJobStatus"]
+            return Machine(word, word in MOVING, word != "InProgress", found.get("FailureReason", ""))
         return NONE
 
     def stop(self, run: Run | None = None) -> None:
@@ -125,9 +117,3 @@ class TrainingJob:
         for job in self.jobs():
             self.account.call("sagemaker", "delete_training_job", TrainingJobName=job["TrainingJobName"])
             self.account.delete_logs(f"{job['TrainingJobName']}/")
-
-    def log(self, run: Run) -> str:
-        """Return the container's output."""
-        for job in self.jobs(run):
-            return self.account.read_log(f"{job['TrainingJobName']}/")
-        raise NotThere("there is no training job of this run")

@@ -11,6 +11,7 @@ AT_REST = ("Stopped", "Failed")
 ASKING = 15 * 60  # seconds in which AWS may refuse a stop, since the instance is still Pending
 LARGEST = 12_288  # bytes of the script: AWS takes 16,384 characters of base64
 PLATFORM = "notebook-al2023-v1"
+VOLUME_GB = 10  # it is billed until the instance is deleted
 
 
 class NotebookInstance:
@@ -85,35 +86,30 @@ class NotebookInstance:
 
     def start(self, run: Run, script: str) -> None:
         """Make ``script`` the lifecycle configuration; then create the instance, or start it."""
-        settings, role, before = self.settings, self.account.role(), self.stored_script()
+        role, before = self.account.role(), self.stored_script()
         content = base64.b64encode(script.encode()).decode()
         self.call_config("create" if before is None else "update", OnStart=[{"Content": content}])
         wanted = {
-            "InstanceType": settings.machine_type,
+            "InstanceType": self.settings.machine_type,
             "RoleArn": role,
             "LifecycleConfigName": self.name,
-            "VolumeSizeInGB": settings.volume_gb,
+            "VolumeSizeInGB": VOLUME_GB,
             "PlatformIdentifier": PLATFORM,
         }
         found = self.describe()
-        if found["NotebookInstanceStatus"] == "none":
-            vpc = {"SubnetId": settings.subnet, "SecurityGroupIds": [settings.security_group]}
-            self.call(  # AWS starts it at once
+        if found["NotebookInstanceStatus"] == "none":  # AWS starts a new one at once
+            self.call(
                 "create_notebook_instance",
-                DirectInternetAccess="Disabled" if settings.subnet else "Enabled",
                 RootAccess="Disabled",  # the guard runs as root, so that no notebook can end it
                 InstanceMetadataServiceConfiguration={"MinimumInstanceMetadataServiceVersion": "2"},
                 Tags=TAGS,
                 **wanted,
-                **(vpc if settings.subnet else {}),
             )
             return
         now = {**found, "LifecycleConfigName": found.get("NotebookInstanceLifecycleConfigName")}
         other = [name for name, value in wanted.items() if now.get(name) != value]
-        if other or found.get("SubnetId", "") != settings.subnet:  # without our script, nothing would stop it
-            raise CloudError(
-                f"the instance was made with another {', '.join(other) or 'subnet'}: mnist-lab cloud down first"
-            )
+        if other:  # without our script, nothing would stop it
+            raise CloudError(f"the instance was made with another {', '.join(other)}: mnist-lab cloud down first")
         self.call("start_notebook_instance")
 
     def wait(self, waiter: str) -> None:
@@ -152,10 +148,6 @@ class NotebookInstance:
         if self.stored_script() is not None:
             self.call_config("delete")
         self.account.delete_logs(f"{self.name}/")
-
-    def log(self, run: Run) -> str:
-        """Return the output of the start script."""
-        return self.account.read_log(f"{self.name}/LifecycleConfigOnStart")
 
     def open_jupyter(self, run: Run) -> str:
         """Start the instance for work by hand if need be, and wait for it; return an address that signs one in.

@@ -1,23 +1,24 @@
-"""A run: what a machine is told, what it reports, what it leaves in S3."""
+"""A run: what a machine is told, what it reports, what it leaves in S3, and whether that is a result."""
 
+import hashlib
 import re
 import secrets
 import shlex
-import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mnist_lab.cloud.account import Account
-from mnist_lab.cloud.bundle import STEP, Archive
+from mnist_lab.cloud.bundle import STEP
 from mnist_lab.cloud.errors import CloudError, explain_failure
+from mnist_lab.evidence.records import Record, is_publishable, load
 from mnist_lab.publishing.notebooks import find_steps
 from mnist_lab.recipe import read_parameters
-from mnist_lab.runtime import commit
+from mnist_lab.runtime import commit, write_whole
 
 SCRIPTS = Path(__file__).parent / "scripts"
 INCLUDE = re.compile(r"^#include (\S+)\n", re.MULTILINE)
@@ -37,9 +38,7 @@ class Run(BaseModel):
     prefix: str
     region: str
     device: str
-    bundle_key: str
     bundle_sha256: str
-    mnist_key: str  # empty: the machine downloads MNIST
     commit: str
     max_seconds: int
     grace_seconds: int
@@ -53,14 +52,14 @@ class Run(BaseModel):
         return f"{self.prefix}/runs/{self.run_id}/"
 
     @property
+    def bundle_key(self) -> str:
+        """The key of the run's bundle, where its machine may only read."""
+        return f"{self.prefix}/src/{self.run_id}.tar.gz"
+
+    @property
     def seconds(self) -> int:
         """After which nothing of the run may be left running."""
         return self.max_seconds + self.grace_seconds
-
-    def is_like(self, other: "Run") -> bool:
-        """Whether both are of the same code with the same parameters, whatever their names and times."""
-        own = {"run_id", "commit", "max_seconds", "grace_seconds", "poll_seconds"}
-        return self.model_dump(exclude=own) == other.model_dump(exclude=own)
 
 
 def defaults() -> dict[str, object]:
@@ -68,7 +67,7 @@ def defaults() -> dict[str, object]:
     return next(step for step in find_steps() if step.number == STEP).defaults()
 
 
-def make_run(account: Account, bundle: Archive, parameters: Mapping[str, object], seeds: int | None = None) -> Run:
+def make_run(account: Account, bundle: bytes, parameters: Mapping[str, object], seeds: int | None = None) -> Run:
     """Describe a new run: of step 3's notebook, or of its recipe from so many ``seeds``.
 
     Raises ParameterError if the recipe does not accept ``parameters``.
@@ -82,16 +81,13 @@ def make_run(account: Account, bundle: Archive, parameters: Mapping[str, object]
         command = ["study", str(STEP), "--seeds", str(seeds), "--device", settings.device, "--out", STUDY]
         wanted = {name: value for name, value in wanted.items() if usual.get(name) != value}
     command += [word for name, value in wanted.items() for word in ("-p", name, str(value))]
-    travels = settings.data and wanted.get("DATA", "MNIST") == "MNIST"
     return Run(
         run_id=f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{settings.door}-{secrets.token_hex(3)}",
         bucket=account.bucket(),
         prefix=settings.keys,
         region=account.region,
         device=settings.device,
-        bundle_key=f"{settings.keys}/src/{bundle.sha256}.tar.gz",
-        bundle_sha256=bundle.sha256,
-        mnist_key=f"{settings.keys}/src/MNIST.tar.gz" if travels else "",
+        bundle_sha256=hashlib.sha256(bundle).hexdigest(),
         commit=commit() or "",
         max_seconds=ceil(60 * settings.max_minutes),
         grace_seconds=ceil(60 * settings.grace_minutes),
@@ -134,15 +130,14 @@ def save(account: Account, run: Run) -> None:
     account.upload(f"{run.folder}run.json", run.model_dump_json(indent=1).encode())
 
 
-def find(account: Account, name: str = "") -> Run | None:
-    """Return the run called ``name``, or the door's last one; None without any. CloudError if it cannot be read."""
+def find(account: Account, name: str = "") -> Run:
+    """Return the run called ``name``, or the door's last one. CloudError if there is none, or it cannot be read."""
     top = f"{account.settings.keys}/runs/"
     there = sorted({entry["Key"].removeprefix(top).partition("/")[0] for entry in account.objects(top)})
-    if name and name not in there:
-        raise CloudError(f"there is no run {name} in {top}: there are {', '.join(there) or 'none'}")
-    if not there:
-        return None
-    chosen = name or there[-1]
+    chosen = name or (there or [""])[-1]
+    if chosen not in there:
+        place = f"s3://{account.bucket()}/{top}"
+        raise CloudError(f"there is no run {name or 'yet'} in {place}: there are {', '.join(there) or 'none'}")
     try:
         return Run.model_validate_json(account.read(f"{top}{chosen}/run.json") or b"")
     except ValidationError:
@@ -182,7 +177,7 @@ class RunStatus:
 
     run_id: str
     state: str  # NEW, QUEUED, RUNNING, or one of FINAL; LOST: the machine ended before the run said how it ended
-    machine: str  # AWS's word for its state
+    machine: Machine
     reason: str = ""
     exit_code: int | None = None  # of the worker
     gpu: str = ""  # and versions
@@ -200,70 +195,66 @@ def read_status(account: Account, run: Run, machine: Machine) -> RunStatus:
     try:
         report = None if content is None else Report.model_validate_json(content)
     except ValidationError:
-        raise CloudError(f"the status of run {run.run_id} is damaged: mnist-lab cloud run --again") from None
-    succeeded = report is not None and report.state == "SUCCEEDED"
-    marked = succeeded and account.read(run.folder + "_SUCCESS") is not None
-    return classify(run.run_id, report, marked, machine, time.time())
+        raise CloudError(f"the status of run {run.run_id} is damaged: start another one") from None
+    return classify(run.run_id, report, machine, time.time())
 
 
-def classify(run_id: str, report: Report | None, marked: bool, machine: Machine, now: float) -> RunStatus:
-    """Judge a run by the ``report`` in its status file, its success marker, and its machine.
+def classify(run_id: str, report: Report | None, machine: Machine, now: float) -> RunStatus:
+    """Judge a run by the ``report`` in its status file, and its machine.
 
     The report can be out of date: a worker that was killed leaves RUNNING behind.
     """
     ended = machine.stopping or not machine.active
     if report is None and machine.failure:
-        return RunStatus(run_id, "FAILED", machine.word, explain_failure(machine.failure), 1)
+        return RunStatus(run_id, "FAILED", machine, explain_failure(machine.failure), 1)
     if report is None:
-        return RunStatus(run_id, "NEW" if ended else "QUEUED", machine.word)
-    state, reason = report.state, report.reason
-    if state == "RUNNING" or (state == "SUCCEEDED" and not marked):
-        state = "LOST" if ended else "RUNNING"
-        reason = "the machine ended before the run did: killed, out of memory, or stopped by hand" if ended else reason
+        return RunStatus(run_id, "NEW" if ended else "QUEUED", machine)
+    state, reason, code = report.state, report.reason, report.exit_code
+    if state == "RUNNING" and ended:
+        state, code = "LOST", None
+        reason = "the machine ended before the run did: killed, out of memory, or stopped by hand"
     seconds = (now if state == "RUNNING" else report.updated) - report.started
-    code = report.exit_code if state == report.state else None
-    return RunStatus(run_id, state, machine.word, reason, code, report.machine, max(0.0, seconds) / 60)
+    return RunStatus(run_id, state, machine, reason, code, report.machine, max(0.0, seconds) / 60)
 
 
-class Log:
-    """The run's log in S3. Each reading continues where the last one ended."""
-
-    def __init__(self, account: Account, run: Run):
-        self.account, self.run, self.position = account, run, 0
-
-    def news(self) -> str:
-        """Return the whole lines that were added; the machine uploads the log every few seconds."""
-        content = self.account.read(self.run.folder + "log.txt", self.position) or b""
-        whole = content[: content.rfind(b"\n") + 1]
-        self.position += len(whole)
-        return whole.decode(errors="replace")
+def read_log(account: Account, run: Run) -> list[str]:
+    """Return the whole lines of the run's log, which its machine uploads every few seconds."""
+    content = account.read(run.folder + "log.txt") or b""
+    return content[: content.rfind(b"\n") + 1].decode(errors="replace").splitlines()
 
 
-def fetch(account: Account, run: Run, folder: Path) -> list[Path]:
-    """Download the run's files into ``folder``, laid out as in S3, and return them.
+def fetch(account: Account, run: Run, folder: Path) -> None:
+    """Download the run's files into ``folder``, laid out as in S3.
 
-    The folder is replaced as a whole, or stays as it was. Raises CloudError if there is nothing to fetch, a file does
-    not have the size that S3 lists, or its name leads elsewhere.
+    Each file is there in full or as it was before. Raises CloudError if there is nothing to fetch, a file does not have
+    the size that S3 lists, or its name leads elsewhere.
     """
-    entries = list(account.objects(run.folder))
-    if not entries:
+    sizes = {entry["Key"].removeprefix(run.folder): entry["Size"] for entry in account.objects(run.folder)}
+    if not sizes:
         raise CloudError(f"run {run.run_id} has left nothing in s3://{run.bucket}/{run.folder} yet")
-    partial = folder.with_name(f".{folder.name}.partial")
-    names = [entry["Key"].removeprefix(run.folder) for entry in entries]
+    for name in sizes:
+        if not {"", ".", ".."}.isdisjoint(name.split("/")) or not {"\\", ":"}.isdisjoint(name):
+            raise CloudError(f"run {run.run_id} holds a file that cannot be stored here: {run.folder + name!r}")
     try:
-        shutil.rmtree(partial, ignore_errors=True)
-        for name, entry in zip(names, entries, strict=True):
-            if not {"", ".", ".."}.isdisjoint(name.split("/")) or not {"\\", ":"}.isdisjoint(name):
-                raise CloudError(f"run {run.run_id} holds a file that cannot be stored here: {entry['Key']!r}")
-            content = account.read(entry["Key"])
-            if content is None or len(content) != entry["Size"]:
-                raise CloudError(f"{entry['Key']} changed while it was fetched: fetch again")
-            (partial / name).parent.mkdir(parents=True, exist_ok=True)
-            (partial / name).write_bytes(content)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.replace(folder)
+        for name, size in sizes.items():
+            content = account.read(run.folder + name)
+            if content is None or len(content) != size:
+                raise CloudError(f"{run.folder}{name} changed while it was fetched: fetch again")
+            write_whole(folder / name, content)
     except OSError as error:
         raise CloudError(f"cannot write {error.filename or folder}: {error.strerror}") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return sorted(folder / name for name in names)
+
+
+def load_fetched(folder: Path) -> list[Record]:
+    """Return the records of step 3 below ``folder``, its result last. Raises RecordError and CloudError."""
+    found = [one for one in load(folder) if one.step == STEP]
+    if not found or found[-1].kind != "step":
+        raise CloudError(f"the run left no record of step {STEP} in {folder}")
+    return found
+
+
+def is_result(records: Sequence[Record]) -> bool:
+    """Whether fetched records can be published: full runs on MNIST, on a GPU, by the notebook's recipe."""
+    recipe, _ = read_parameters(defaults())
+    full = [is_publishable(one) and one.settings.score_on == "test" and one.device_type == "cuda" for one in records]
+    return all(full) and records[-1].recipe == asdict(recipe)

@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from mnist_lab.cloud.errors import CloudError
-from mnist_lab.recipe import hint
 
 VARIABLE = "MNIST_LAB_CLOUD_"  # in the environment: MNIST_LAB_CLOUD_ROLE and so on
 USD_PER_HOUR = {"ml.g4dn.xlarge": 0.736, "g4dn.xlarge": 0.526}  # us-east-1, November 2026, by public price tables
@@ -34,15 +33,12 @@ class CloudSettings(BaseModel):
     name: Annotated[str, Field(pattern=r"^mnist-lab(-[a-z0-9]{1,8})?$")] = "mnist-lab"  # a job's has 63 characters
     instance_type: text(r"[a-z0-9.-]{1,40}") = ""
     image: text(r"[a-zA-Z0-9_./:@-]{1,250}") = ""
-    volume_gb: Annotated[int, Field(ge=5, le=1000)] = 10
     max_minutes: Annotated[float, Field(ge=0.05, le=24 * 60)] = 60
     grace_minutes: Annotated[float, Field(ge=0.05, le=120)] = 10
     poll_seconds: Annotated[float, Field(ge=0.01, le=300)] = 15
     device: Literal["cuda", "cpu"] = "cuda"
-    data: str = ""
-    subnet: text(r"subnet-[0-9a-f]{8,17}") = ""
-    security_group: text(r"sg-[0-9a-f]{8,17}") = ""
-    price: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    spot: bool = False
+    local: bool = False
 
     @model_validator(mode="after")
     def check(self) -> "CloudSettings":
@@ -51,8 +47,8 @@ class CloudSettings(BaseModel):
             raise ValueError(f"--door {self.door} has no {self.machine_type}: only SageMaker's types begin with ml.")
         if self.device == "cuda" and not re.match(r"(ml\.)?(g|p)\d", self.machine_type):
             raise ValueError(f"{self.machine_type} has no GPU: choose one such as g4dn.xlarge, or --device cpu")
-        if bool(self.subnet) != bool(self.security_group):
-            raise ValueError("--subnet and --security-group belong together: give both or none")
+        if self.door != "job" and (self.spot or self.local):
+            raise ValueError("--spot and --local are for --door job")
         return self
 
     @property
@@ -65,18 +61,13 @@ class CloudSettings(BaseModel):
         """The instance type, by default the cheapest one with a GPU."""
         return self.instance_type or ("g4dn.xlarge" if self.door == "ec2" else "ml.g4dn.xlarge")
 
-    @property
-    def usd_per_hour(self) -> float | None:
-        """The price as given, else the known one, else None."""
-        return self.price or USD_PER_HOUR.get(self.machine_type)
-
 
 def read_settings(options: Namespace, environment: Mapping[str, str] = os.environ) -> CloudSettings:
     """Collect settings: an option beats the environment. Raises CloudError."""
-    given = {name: getattr(options, f"setting_{name}") for name in CloudSettings.model_fields}
-    found = {
-        name: environment.get(VARIABLE + name.upper()) if value is None else value for name, value in given.items()
-    }
+    found = {}
+    for name in CloudSettings.model_fields:
+        given = getattr(options, f"setting_{name}")
+        found[name] = environment.get(VARIABLE + name.upper()) if given is None else given
     return make_settings({name: value for name, value in found.items() if value is not None})
 
 
@@ -89,7 +80,4 @@ def make_settings(values: Mapping[str, object]) -> CloudSettings:
     name = str(next(iter(problem["loc"]), ""))
     if problem["type"] == "value_error":
         raise CloudError(problem["msg"].removeprefix("Value error, "))
-    if problem["type"] == "extra_forbidden":
-        raise CloudError(f"there is no setting {name}{hint(name, CloudSettings.model_fields)}")
-    option = "--" + name.replace("_", "-")
-    raise CloudError(f"{option} is {problem['input']!r}: {problem['msg'].replace('Input', 'it')}")
+    raise CloudError(f"--{name.replace('_', '-')} is {problem['input']!r}: {problem['msg'].replace('Input', 'it')}")

@@ -8,10 +8,11 @@ from botocore.exceptions import (
     MissingDependencyException,
     NoCredentialsError,
     ProfileNotFound,
+    ReadTimeoutError,
     UnauthorizedSSOTokenError,
 )
 
-from mnist_lab.cloud.errors import CloudError, Denied, NotThere, OutOfRange, explain, explain_failure
+from mnist_lab.cloud.errors import CloudError, Denied, NotThere, explain, explain_failure
 
 
 def client_error(code: str, message: str = "text") -> ClientError:
@@ -29,6 +30,7 @@ def client_error(code: str, message: str = "text") -> ClientError:
         (LoginRefreshRequired(), CloudError, "aws login"),
         (ProfileNotFound(profile="x"), CloudError, "list-profiles"),
         (EndpointConnectionError(endpoint_url="https://sts.nowhere"), CloudError, "--region is right"),
+        (ReadTimeoutError(endpoint_url="https://s3.nowhere"), CloudError, "--region is right"),
         (client_error("ExpiredToken"), CloudError, "aws sso login"),
         (client_error("InvalidClientTokenId"), CloudError, "get-caller-identity"),
         (client_error("AccessDeniedException", "User is not authorized"), Denied, "policy operator"),
@@ -41,8 +43,6 @@ def client_error(code: str, message: str = "text") -> ClientError:
         (client_error("PermanentRedirect"), CloudError, "--region"),
         (client_error("BucketAlreadyExists"), CloudError, "--bucket"),
         (client_error("ValidationException", "Could not assume role arn:x"), CloudError, "policy trust"),
-        (client_error("ThrottlingException"), CloudError, "try again"),
-        (client_error("InvalidRange"), OutOfRange, "InvalidRange"),
         (client_error("SomethingNew", "odd\nthing"), CloudError, "looking failed: odd thing (SomethingNew)"),
     ],
 )
@@ -56,7 +56,7 @@ def test_each_error_is_one_line_with_what_to_do(error, kind, advice):
     ("reason", "advice"),
     [
         ("InsufficientInstanceCapacity: none", "--instance-type"),
-        ("Notebook Instance Lifecycle Config 'x' took longer than 5 minutes", "logs --machine"),
+        ("Notebook Instance Lifecycle Config 'x' took longer than 5 minutes", "CloudWatch"),
         ("", "AWS gives no reason"),
     ],
 )

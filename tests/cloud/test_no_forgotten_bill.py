@@ -189,17 +189,16 @@ def test_who_may_not_stop_is_told_and_the_machine_ends_by_itself(door, trial, aw
     assert trial.end().state == "SUCCEEDED" and aws.refused_stops >= 1
 
 
-def test_a_machine_that_may_not_stop_itself_is_stopped_by_the_client(trial, aws, options):
+def test_a_machine_that_may_not_stop_itself_is_stopped_by_the_client(trial, aws, options, capsys):
     """Only a notebook instance needs a permission to end."""
     aws.may_stop = lambda agent: "mnist-lab" in agent
     trial.place(looks=0.2)
     trial.start()
     trial.until(lambda: aws.refused_stops, "the refusal")
-    session, said = verbs.Session(options("status", *WHERE)), []
-    session.say = said.append
-    found = verbs.follow(session, trial.account, trial.door, trial.job, moving=0.5)
-    assert found.state == "SUCCEEDED"
-    assert any("stopping it from here" in line for line in said) and trial.word() == "Stopped"
+    session = verbs.Session(options("status", *WHERE))
+    session.door = trial.door
+    assert verbs.follow(session, trial.job, moving=0.5).state == "SUCCEEDED"
+    assert "stopping it from here" in capsys.readouterr().out and trial.word() == "Stopped"
 
 
 @pytest.mark.parametrize("door", DOORS)

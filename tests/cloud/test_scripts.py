@@ -6,20 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lab.cloud.doors import door_of
+from mnist_lab.cloud.doors import DOORS
 from mnist_lab.cloud.errors import CloudError
 from mnist_lab.cloud.runs import SCRIPTS, Run, render
 from mnist_lab.runtime import ROOT
-
-DOORS = ("notebook", "job", "ec2")
 
 
 @pytest.fixture
 def run() -> Run:
     return Run(
         run_id="20261121-000000-job-0123ab", bucket="lab-bucket", prefix="mnist-lab/job", region="us-east-1",
-        device="cuda", bundle_key="mnist-lab/job/src/x.tar.gz", bundle_sha256="0" * 64, mnist_key="", commit="abc" * 14,
-        max_seconds=3600, grace_seconds=600, poll_seconds=15, kept="", command=("run", "-p", "EPOCHS", "3"),
+        device="cuda", bundle_sha256="0" * 64, commit="abc" * 14, max_seconds=3600, grace_seconds=600, poll_seconds=15,
+        kept="", command=("run", "-p", "EPOCHS", "3"),
     )  # fmt: skip
 
 
@@ -40,7 +38,7 @@ def test_the_files_pass_shellcheck_and_are_few():
 
 @pytest.mark.parametrize("door", DOORS)
 def test_a_script_and_what_it_writes_are_complete(door, run, connect, tmp_path):
-    text = door_of(connect(door=door)).script(run)
+    text = DOORS[door](connect(door=door)).script(run)
     assert text.startswith("#!/bin/bash\n") and text.isascii() and "#include" not in text
     (tmp_path / "start.sh").write_text(text)
     parts = dict(re.findall(r"cat >\"\$\w+/(\w+\.sh)\" <<'\w+'\n(.*?)\nEND_OF_\w+\n", text, re.DOTALL))
@@ -55,7 +53,7 @@ def test_a_script_and_what_it_writes_are_complete(door, run, connect, tmp_path):
 
 
 def test_user_data_begins_with_the_systems_own_end(run, connect):
-    text = door_of(connect(door="ec2")).script(run)
+    text = DOORS["ec2"](connect(door="ec2")).script(run)
     assert text.splitlines()[1] == "shutdown -h +70 || shutdown -h now"
 
 

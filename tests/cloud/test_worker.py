@@ -19,7 +19,7 @@ import nbformat
 import pytest
 from trial import DELETES, HANGS, OUTPUTS, Trial
 
-from mnist_lab.cloud.bundle import pack
+from mnist_lab.cloud.bundle import make_bundle
 from mnist_lab.cloud.runs import SCRIPTS
 from mnist_lab.publishing.notebooks import code_cells
 
@@ -39,14 +39,14 @@ def test_a_run_succeeds_stops_itself_and_is_not_repeated(trial, machine, environ
     frozen.unlink()
     status = trial.end()
     assert (status.state, status.exit_code, status.code) == ("SUCCEEDED", 0, 0)
-    assert trial.files() == {*OUTPUTS, "log.txt", "status.json", "_SUCCESS"}
+    assert trial.files() == {*OUTPUTS, "log.txt", "status.json"}
     assert trial.text("output/steps/3.jsonl") == "a step"
     assert trial.text("output/note.txt") == "run --step 3 -p DATA digits -p DEVICE cpu"
     assert machine.said.startswith("mnist-lab: run")
     times = {
         entry["Key"].rpartition("/")[2]: entry["LastModified"] for entry in trial.account.objects(trial.job.folder)
     }
-    assert times["_SUCCESS"] >= max(times["status.json"], times["note.txt"])
+    assert times["status.json"] == max(times.values())  # the word of its success comes last
     assert (machine.work / trial.job.run_id / "notebooks" / "03_trial.ipynb").is_file()  # for work by hand
     assert len(list(environments.glob("*/.installed"))) == 1  # kept, for the next start
 
@@ -72,7 +72,7 @@ def test_a_failing_cell_fails_the_run_and_its_notebook_comes_home(trial):
     status = trial.run(cells=("1 / 0",))
     assert (status.state, status.exit_code, status.code) == ("FAILED", 1, 1)
     assert "ZeroDivisionError" in status.reason and "ZeroDivisionError" in trial.text("log.txt")
-    assert "ZeroDivisionError" in trial.text("output/03_trial.ipynb") and "_SUCCESS" not in trial.files()
+    assert "ZeroDivisionError" in trial.text("output/03_trial.ipynb")
 
 
 def test_a_run_beyond_its_time_is_ended_and_what_it_has_comes_home(trial, machine):
@@ -124,17 +124,6 @@ def test_the_seeds_of_a_study_come_home_all_along_and_outlive_their_machine(tria
     trial.start()
     again = code / "runs" / "0-study" / "steps" / "3.jsonl"
     trial.until(lambda: again.is_file() and again.read_text() == "was fetched", "the first seed, on another machine")
-
-
-def test_mnist_travels_through_s3_to_where_the_package_looks_for_it(trial):
-    path = "data/MNIST/raw/t10k-labels-idx1-ubyte"
-    trial.place(f"shutil.copy({path!r}, run)")
-    trial.job = trial.job.model_copy(update={"mnist_key": "mnist-lab/src/MNIST.tar.gz"})
-    trial.account.upload(trial.job.mnist_key, pack({path.removeprefix("data/"): b"labels"}).content)
-    trial.start()
-    status = trial.end()
-    assert (status.state, status.reason) == ("SUCCEEDED", "")
-    assert trial.text("output/t10k-labels-idx1-ubyte") == "labels"
 
 
 def test_a_held_lock_keeps_a_second_worker_from_starting(trial, machine):
@@ -210,8 +199,7 @@ def test_uploads_are_tried_again(trial, machine):
     trial.until(lambda: "could not upload: again" in machine.log(), "the failing upload")
     assert trial.word() == "InService"
     (machine.root / "offline").unlink()
-    assert trial.end().state == "SUCCEEDED"
-    assert {*OUTPUTS, "_SUCCESS"} <= trial.files()
+    assert trial.end().state == "SUCCEEDED" and trial.files() >= OUTPUTS
 
 
 def test_an_upload_that_lost_a_file_of_a_name_that_is_there_twice_is_no_success(trial, machine):
@@ -219,7 +207,7 @@ def test_an_upload_that_lost_a_file_of_a_name_that_is_there_twice_is_no_success(
     trial.edit = lambda text: text.replace("--recursive", "--recursive --exclude 'ablations/*'")
     status = trial.run(grace_minutes=0.05, looks=0.2)
     assert (status.state, "the outputs could not be uploaded" in status.reason) == ("FAILED", True)
-    assert "output/steps/3.jsonl" in trial.files() and "_SUCCESS" not in trial.files()
+    assert "output/steps/3.jsonl" in trial.files()
 
 
 def test_an_instance_whose_uploads_always_fail_stops_all_the_same(trial, machine):
@@ -357,12 +345,12 @@ class TestMutations:
 
     def test_without_the_checksum_other_bytes_would_be_carried_out(self, trial, machine):
         trial.place()
-        body = pack({"mnist_lab/__init__.py": b"", "mnist_lab/cloud/scripts/requirements.txt": b""}).content
-        trial.account.call("s3", "put_object", Bucket="lab-bucket", Key=trial.job.bundle_key, Body=body)
+        (trial.folder / "mnist_lab" / "other.py").write_text("")
+        trial.account.upload(trial.job.bundle_key, make_bundle(trial.folder))
         self.edit(trial, r"^ *sha256sum --check .*\n", "    true ||\n")
         trial.start()
         trial.end()
-        assert (machine.work / trial.job.run_id / "mnist_lab" / "__init__.py").is_file()
+        assert (machine.work / trial.job.run_id / "mnist_lab" / "other.py").is_file()
 
 
 def test_a_run_that_deletes_its_own_folder_still_tells_and_stops(trial):

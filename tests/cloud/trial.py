@@ -7,7 +7,7 @@ from emulator import Machine, wait_for
 from nbformat.v4 import new_code_cell, new_notebook
 
 from mnist_lab.cloud.bundle import make_bundle
-from mnist_lab.cloud.doors import door_of
+from mnist_lab.cloud.doors import DOORS
 from mnist_lab.cloud.runs import SCRIPTS, defaults, make_run, read_status, save
 from mnist_lab.runtime import ROOT
 
@@ -63,14 +63,14 @@ class Trial:
         kind = {"job": "ml.m5.large", "ec2": "t3.medium"}.get(settings.get("door"), "ml.t3.medium")
         usual = {"device": "cpu", "instance_type": kind, "max_minutes": 30, "grace_minutes": 10}
         self.account = self.connect(**usual | settings)
-        self.door = door_of(self.account)
+        self.door = DOORS[self.account.settings.door](self.account)
         bundle = make_bundle(self.folder)
         self.account.make_bucket()
         run = make_run(self.account, bundle, {"DATA": "digits"}, seeds)
         self.job = run.model_copy(update={"poll_seconds": looks})
         save(self.account, self.job)
         if upload:
-            self.account.upload(run.bundle_key, bundle.content)
+            self.account.upload(run.bundle_key, bundle)
 
     @property
     def script(self) -> str:

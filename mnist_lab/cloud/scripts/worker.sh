@@ -1,6 +1,7 @@
 #!/bin/bash
 # shellcheck disable=SC1091,SC2154,SC2317,SC2329 # settings.sh assigns; functions are called by name
-# One run: verify the bundle, prove the GPU, make the environment, obtain MNIST, train, upload, mark success last.
+# One run: verify the bundle, prove the GPU, make the environment, train (which obtains MNIST), upload, and tell last
+# how it ended.
 # Whoever started this stops the machine when it ends; exit code 75 says that there was nothing to do.
 set -euo pipefail
 . "$(dirname "$0")/settings.sh"
@@ -113,10 +114,7 @@ finish() {
     fi
     echo "$state" >"$over_file"
     persist put "$log" log.txt
-    write_status "$state" "$code"
-    if [[ $state == SUCCEEDED ]]; then
-        persist put "$over_file" _SUCCESS
-    fi
+    write_status "$state" "$code" # the last word: whoever reads SUCCEEDED finds all of the outputs
     exit "$code"
 }
 trap finish EXIT
@@ -142,10 +140,11 @@ fi
 if [[ -z $over || ! -f $repository/.complete ]]; then
     stage='fetching the bundle'
     archive=$work/.bundle.tar.gz
-    within aws s3 cp --only-show-errors "s3://$bucket/$bundle_key" "$archive" ||
-        fail "the bundle s3://$bucket/$bundle_key could not be fetched: mnist-lab cloud run puts it there"
+    bundle=s3://$bucket/$prefix/src/$run_id.tar.gz
+    within aws s3 cp --only-show-errors "$bundle" "$archive" ||
+        fail "the bundle $bundle could not be fetched: mnist-lab cloud run puts it there"
     sha256sum --check --status <<<"$bundle_sha256  $archive" ||
-        fail "the bundle does not have the checksum it was uploaded with: mnist-lab cloud run --again"
+        fail "the bundle does not have the checksum it was uploaded with: start another run"
     rm -rf "$repository"
     mkdir -p "$repository" data
     tar -xzf "$archive" --no-same-owner -C "$repository"
@@ -195,13 +194,6 @@ for site in "$environment"/lib/python3*/site-packages; do
 done
 when_ready "$environment/bin/python"
 [[ -z $over ]] || exit 0
-
-if [[ -n $mnist_key ]]; then
-    stage='fetching MNIST'
-    within aws s3 cp --only-show-errors "s3://$bucket/$mnist_key" .mnist.tar.gz ||
-        fail "MNIST could not be fetched from s3://$bucket/$mnist_key: mnist-lab cloud run --data puts it there"
-        tar -xzf .mnist.tar.gz --no-same-owner -C data
-fi
 
 # A machine before this one was taken away: its seeds are not trained again
 if [[ -n $kept && -n $earlier ]]; then

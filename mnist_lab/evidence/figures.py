@@ -84,8 +84,8 @@ def learning_curves(records: Sequence[Record]) -> Figure:
     Records that trained alike, as one with averaged weights and one without, share a dashed line.
     """
     figure = Figure(figsize=(10, 4.2), layout="constrained")
-    ends = ", ".join(f"{row_name(record)} at {record.accuracy:.2%}" for record in records)
-    figure.suptitle(f"After {len(records[0].history)} epochs: {ends} ({records[0].data})")
+    ends = ", ".join(f"{row_name(record)} at {100 * record.accuracy:.2f} %" for record in records)
+    figure.suptitle(f"After {len(records[0].history)} epochs: step {ends} ({records[0].data})")
     panels = loss, accuracy = figure.subplots(1, 2)
     dashed: dict[tuple, list[str]] = {}
     for record in records:

@@ -72,7 +72,7 @@ def headline_table(results: Sequence[Result]) -> Table:
         "step": lambda one: one.row,
         "what changed": lambda one: one.change,
         "parameters": lambda one: f"{one.trainable:,}",
-        "accuracy, %": lambda one: mean_and_sd(one.mean, one.sd),
+        "accuracy, %": lambda one: mean_and_sd(one.mean, one.sd).replace(" ", "\N{NO-BREAK SPACE}"),
         f"seeds {GOAL}": lambda one: f"{one.seeds_on_target} of {one.seeds}",
     }
     scored = " and ".join(sorted({f"{one.scored_on} images of {one.data}" for one in results}))

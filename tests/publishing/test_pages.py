@@ -47,7 +47,7 @@ def test_the_headline_has_five_columns_and_says_how_many_seeds_reach_the_target(
     (table,) = re.findall(r"<!-- headline:begin -->\n(.*?)<!-- headline:end", pages.render(TEXT, made), re.DOTALL)
     head, _, second, between, third = table.splitlines()[:5]
     assert head == "| step | what changed | parameters | accuracy, % | seeds >= 99.40 % |"
-    assert second.endswith("| 99.310 ± 0.010 | 0 of 3 |") and third.endswith("| 99.510 ± 0.010 | 3 of 3 |")
+    assert second.endswith("| 99.310\xa0±\xa00.010 | 0 of 3 |") and third.endswith("| 99.510\xa0±\xa00.010 | 3 of 3 |")
     assert between.startswith("| 3a | half the way |") and between.endswith("| 1 of 1 |")
     assert "After the last of 5 epochs" in table
 

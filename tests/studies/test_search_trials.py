@@ -81,8 +81,12 @@ def test_trials_are_held_against_the_baseline_on_the_same_folds():
     assert trials.finding(found[1:]) == "3 trials, and none beside step 3 yet"
 
 
-def test_the_important_choice_is_found(many):
+def test_the_important_choice_is_found(many, caplog):
+    optuna.logging.set_verbosity(optuna.logging.INFO)
+    optuna.logging.enable_propagation()
     shares = trials.importances(many)
+    optuna.logging.disable_propagation()
+    assert not caplog.records  # a page with a line on stderr is not published
     assert next(iter(shares)) == "peak" and sum(shares.values()) == pytest.approx(1)
     assert shares["peak"] > 0.5
     assert shares.keys() == space.EVERY.keys()  # though not every trial asks for all

@@ -150,6 +150,7 @@ def importances(trials: Sequence[Trial]) -> dict[str, float]:
     tried = [one for one in trials if one.number in multiples]
     if len(tried) < MANY:
         return {}
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # or each new study is a line on stderr
     study, ranges = optuna.create_study(), distributions(EVERY)
     for one in tried:
         value, choices = math.log(multiples[one.number]), EVERY | one.choices

@@ -1,7 +1,6 @@
 """``mnist-lab analyse``: makes what the notebooks on errors, trust, insides and smaller networks read."""
 
 import argparse
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -47,7 +46,6 @@ def analyse(options: argparse.Namespace, root: Path | None = None) -> int:
     from mnist_lab.analysis import kept
     from mnist_lab.analysis.parts import MAKERS, Bench
     from mnist_lab.capacity import usable_processes
-    from mnist_lab.data import load_mnist
     from mnist_lab.recipe import hint
     from mnist_lab.runtime import ROOT
     from mnist_lab.studies.executors import Processes
@@ -58,8 +56,7 @@ def analyse(options: argparse.Namespace, root: Path | None = None) -> int:
     if options.publish and options.seeds:
         raise UsageError("what is published has the usual numbers of seeds: leave out --seeds or --publish")
     root = root or ROOT
-    locate(options.data)
-    load_mnist()  # or say now what is missing
+    shared.find_data(options.data, {"DATA": "MNIST"})  # or say now what is missing
     runs, tracked = root / "runs", root / "notebooks" / "records"
     out = runs / kept.FOLDER / "quick" if options.quick else runs / kept.FOLDER
     with shared.only_run(runs), Processes(options.parallel or usable_processes()) as executor:
@@ -73,13 +70,6 @@ def analyse(options: argparse.Namespace, root: Path | None = None) -> int:
             if options.publish:
                 publish(made, kept.tracked(tracked))
     return 0
-
-
-def locate(folder: Path | None) -> None:
-    """Let the processes that train look for MNIST in ``folder``, which may be relative to where this one runs."""
-    given = folder or os.environ.get("MNIST_LAB_DATA")
-    if given:
-        os.environ["MNIST_LAB_DATA"] = str(Path(os.path.expanduser(given)).resolve())
 
 
 def publish(made: Sequence[Path], folder: Path) -> None:

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from mnist_lab.analysis.networks import Training, load
 from mnist_lab.batches import normalise
@@ -35,15 +38,22 @@ def measure_confidence(probabilities: np.ndarray, labels: np.ndarray, networks: 
     )
 
 
-def prepare_all() -> dict[str, Prepared]:
-    """Return every collection that is at hand, and say which is not."""
+def prepare_all(limit: int | None = None) -> dict[str, Prepared]:
+    """Return every collection that is at hand, or its first pictures, up to ``limit``; say which is not."""
     prepared = {}
     for name, drawn in COLLECTIONS.items():
         try:
-            prepared[name] = prepare(drawn())
+            prepared[name] = prepare(islice(drawn(), limit))
         except DataNotFound as error:
             print(f"without {name}: {error}", flush=True)
     return prepared
+
+
+@torch.inference_mode()
+def read(network: nn.Module, images: np.ndarray) -> np.ndarray:
+    """Return what ``network`` says of ``images`` (N, 28, 28) with pixels in [0, 1]: probabilities (N, 10)."""
+    parts = torch.from_numpy(images)[:, None].split(AT_ONCE)
+    return torch.cat([network(normalise(part)).double().softmax(1) for part in parts]).numpy()
 
 
 def measure(
@@ -56,15 +66,9 @@ def measure(
     pixels, labels = test.images[:, 0].numpy() / np.float32(255), test.labels.numpy()
     readers = []
     for training in trainings:
-        network = load(training, folder)
-
-        @torch.inference_mode()
-        def read(images: np.ndarray, network: torch.nn.Module = network) -> np.ndarray:
-            parts = torch.from_numpy(images)[:, None].split(AT_ONCE)
-            return torch.cat([network(normalise(part)).double().softmax(1) for part in parts]).numpy()
-
-        wrong = int((read(pixels).argmax(axis=1) != labels).sum())
-        counts = {name: count(read, one, sure) for name, one in prepared.items()}
+        own = partial(read, load(training, folder))
+        wrong = int((own(pixels).argmax(axis=1) != labels).sum())
+        counts = {name: count(own, one, sure) for name, one in prepared.items()}
         readers.append(Reader(seed=training.seed, test_wrong=wrong, collections=counts))
     return Handwriting(
         recipe=asdict(trainings[0].recipe),

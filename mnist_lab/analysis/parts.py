@@ -26,7 +26,8 @@ from mnist_lab.writers import FOLDS, deal, load_writers
 STEPS = ("1", "2", "3")
 USUAL = {"1": 10, "2": 10, "3": 30}  # seeds whose probabilities are kept
 SEEDS, PUBLISHED_SEEDS = 5, 3  # of everything else
-QUICK_IMAGES = 500  # that a quick run corrupts
+READERS = 10  # seeds that read drawings
+QUICK_IMAGES = 500  # that a quick run corrupts, and drawings that it reads
 TRIALS = 3  # ensembles of each kind, with no network in common
 
 
@@ -198,12 +199,13 @@ def make_inside(bench: Bench) -> list[Path]:
 
 def make_handwriting(bench: Bench) -> list[Path]:
     """Have step 3 read drawings and other people's digits."""
-    trainings = of_seeds("3", bench.steps()["3"], range(bench.count(USUAL["1"])), bench.settings)
+    trainings = of_seeds("3", bench.steps()["3"], range(bench.count(READERS)), bench.settings)
     made = make_writers(bench)
     bench.train(trainings)
     sure = load_confidence(bench.out / CONFIDENCE.name).sure_from
     path = bench.out / RECORD.name
-    found = handwriting.measure(trainings, bench.networks, load_mnist().test, handwriting.prepare_all(), sure)
+    prepared = handwriting.prepare_all(QUICK_IMAGES if bench.changes else None)
+    found = handwriting.measure(trainings, bench.networks, load_mnist().test, prepared, sure)
     write_whole(path, as_json(found))
     return [*made, path]
 

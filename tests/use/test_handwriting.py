@@ -4,8 +4,10 @@ from drawings import draw
 
 from mnist_lab import use
 from mnist_lab.data import DataCorrupt, DataNotFound
+from mnist_lab.runtime import ROOT
 from mnist_lab.use import collections, handwriting
 from mnist_lab.use.handwriting import CONDITIONS, Counts, Handwriting, Reader
+from mnist_lab.use.reading import load_confidence
 
 
 @pytest.fixture
@@ -24,6 +26,11 @@ def test_only_fitted_drawings_are_read(drawn):
     found = handwriting.count(use.load().probabilities, prepared, 0.9)
     assert found.wrong["fitted"] == 2 < found.wrong["inverted"] < found.wrong["as drawn"]
     assert found.unsure >= 2 and found.wrong_of_sure == 0
+
+
+def test_the_tracked_record_is_of_the_published_recipe_and_its_threshold():
+    found, sure = handwriting.load_handwriting(ROOT / handwriting.RECORD), load_confidence()
+    assert found.recipe == use.load().header.recipe and found.sure_from == sure.sure_from
 
 
 def test_rows_are_means_over_seeds():

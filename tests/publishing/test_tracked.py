@@ -18,6 +18,7 @@ from mnist_lab.publishing.headless import code_cells, faults, read
 from mnist_lab.publishing.notebooks import digests, find_steps, fingerprint
 from mnist_lab.recipe import Recipe, read_parameters
 from mnist_lab.runtime import ROOT
+from mnist_lab.use.reading import load_confidence
 from mnist_lab.writers import FOLDS, deal
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,6 +64,11 @@ def test_outputs_belong_to_the_code_above_them(path):
 def test_figures_are_those_of_the_notebook(path):
     files = bound(path)["files"]
     assert digests([ROOT / "images" / name for name in files]) == files
+
+
+def test_the_last_step_quotes_the_tracked_threshold():
+    said = f"a probability below {100 * load_confidence().sure_from:.1f} % and are called unsure"
+    assert said in STEPS[-1].path.read_text(encoding="utf-8"), "the threshold changed: ./run_all.sh --publish"
 
 
 def test_every_figure_is_made_by_a_notebook():

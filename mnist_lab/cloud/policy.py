@@ -3,13 +3,17 @@
 import json
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # account.py imports this module
+    from mnist_lab.cloud.account import Account
 
 POLICIES = Path(__file__).parent / "policies"
 SERVICES = {"notebook": "sagemaker", "job": "sagemaker", "ec2": "ec2"}  # of AWS, behind each door
 LOG_GROUPS = {"notebook": "/aws/sagemaker/NotebookInstances", "job": "/aws/sagemaker/TrainingJobs", "ec2": "none"}
 
 
-def make(kind: str, account) -> str:
+def make(kind: str, account: "Account") -> str:
     """Return the "trust", "execution" or "operator" policy for the door that an Account's settings name, as JSON."""
     settings, aws, role = account.settings, account.partition, account.settings.role or "ROLE"
     number = account.caller["Account"]

@@ -42,7 +42,7 @@ def test_whatever_is_sampled_is_a_network_within_budget_that_fills_it():
         filled.append(trial.params["parameters"] - counts.trainable)
         assert size_left(layers) >= space.SMALLEST_HEAD
         assert sum(layer.pool or layer.stride == 2 for layer in layers) == 1
-        assert all(layer.channels % space.GROUP == 0 for layer in layers)
+        assert all(layer.channels % trial.params["channel multiple"] == 0 for layer in layers)
         assert (recipe.epochs, recipe.name, recipe.kind) == (5, f"trial-{trial.number}", "trial")
         assert recipe == space.choose(trial.params, STEP, 5, trial.number)  # so a record can be made again
         stems.add((trial.params["stem"], trial.params.get("between")))
@@ -58,6 +58,7 @@ def test_a_ramp_ends_where_it_is_told(count):
 
 
 def test_channels_fill_the_budget_in_groups():
-    widths = space.fill([1, 2], lambda widths: sum(widths) <= 100)
+    widths = space.fill([1, 2], 4, lambda widths: sum(widths) <= 100)
     assert widths == [32, 68]
-    assert space.fill([1, 1], lambda widths: sum(widths) <= 13) == [4, 8]
+    assert space.fill([1, 1], 4, lambda widths: sum(widths) <= 13) == [4, 8]
+    assert space.fill([1, 2], 16, lambda widths: sum(widths) <= 100) == [32, 64]

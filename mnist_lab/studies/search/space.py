@@ -16,12 +16,12 @@ from mnist_lab.studies.search.notation import HEADS, Layer, count, size_left, wr
 from mnist_lab.studies.search.recipe import SearchRecipe
 
 FAMILY = "search"
-GROUP = 4  # channels that compiled layers compute side by side
+MULTIPLES = (4, 8, 16)  # of which channels are; compiled layers compute so many side by side, best 16
 SMALLEST_HEAD = 4  # rows and columns left for the templates
 STRIDED = "6x6 stride 2"
 STEP_3 = {  # as it is: the baseline of the search, and what a starting point leaves unsaid
     "stem": "5x5", "stem layers": 1, "stem width": 0.5, "blocks": 3, "padded blocks": 0, "growth": 1.5,
-    "parameters": 7306, "head": "templates", "activation": "SiLU",
+    "channel multiple": 4, "parameters": 7306, "head": "templates", "activation": "SiLU",
     "batch size": 125, "peak": 0.01, "warm-up": 0.2, "average": 500, "beta1": 0.9, "1 - beta2": 0.001,
     "weight decay": 0.0, "rotation": 13.0, "shift": 2, "scale": 0.15, "shear": 10.0, "elastic": 0.0,
     "clean epochs": 0, "teacher": 0.0,
@@ -94,6 +94,7 @@ def network(trial: BaseTrial) -> str:
     padded = trial.suggest_int("padded blocks", 0, 2)
     head = trial.suggest_categorical("head", HEADS)
     allowed = trial.suggest_int("parameters", 6500, PARAMETER_BUDGET - 1)
+    multiple = trial.suggest_categorical("channel multiple", MULTIPLES)
 
     def layers(widths: Sequence[int]) -> list[Layer]:
         """Return the network with so many channels after each layer."""
@@ -109,14 +110,14 @@ def network(trial: BaseTrial) -> str:
         return start + body
 
     shape = [*ramp(first, last, depth), *ramp(1, growth, blocks)]
-    return write(layers(fill(shape, lambda widths: count(layers(widths), head) <= allowed)), head)
+    return write(layers(fill(shape, multiple, lambda widths: count(layers(widths), head) <= allowed)), head)
 
 
-def fill(shape: Sequence[float], fits: Callable[[Sequence[int]], bool]) -> list[int]:
-    """Return the most channels that fit, in proportion to ``shape`` but for rounding, and in whole GROUPs."""
+def fill(shape: Sequence[float], multiple: int, fits: Callable[[Sequence[int]], bool]) -> list[int]:
+    """Return the most channels that fit, in proportion to ``shape`` but for rounding to a ``multiple``."""
 
     def scaled(width: float) -> list[int]:
-        return [GROUP * max(1, round(width * share / GROUP)) for share in shape]
+        return [multiple * max(1, round(width * share / multiple)) for share in shape]
 
     low, high = 0.0, 256.0
     while high - low > 0.01:
@@ -124,7 +125,7 @@ def fill(shape: Sequence[float], fits: Callable[[Sequence[int]], bool]) -> list[
         low, high = (middle, high) if fits(scaled(middle)) else (low, middle)
     widths = scaled(low)
     for place in reversed(range(len(widths))):  # what rounding left over goes to the last layers that it suffices for
-        wider = [*widths[:place], widths[place] + GROUP, *widths[place + 1 :]]
+        wider = [*widths[:place], widths[place] + multiple, *widths[place + 1 :]]
         widths = wider if fits(wider) else widths
     return widths
 

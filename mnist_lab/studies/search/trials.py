@@ -21,7 +21,7 @@ from mnist_lab.studies.search.tables import times
 from mnist_lab.writers import FOLDS
 
 BASELINE = 0  # the trial that is step 3 as it is: the first starting point
-MANY = 20  # trials, before their choices can be told apart
+MANY = 50  # trials, before their choices can be told apart
 TREES = 32  # of the forest that tells them apart
 PLACE = Path("search", "trials.json")  # in a folder of records
 

@@ -57,7 +57,7 @@ def test_a_ramp_ends_where_it_is_told(count):
     assert len(ramp) == count and ramp[-1] == 10 and ramp[0] == (2 if count > 1 else 10)
 
 
-def test_channels_fill_the_budget_in_groups():
+def test_channels_fill_the_budget_in_multiples():
     widths = space.fill([1, 2], 4, lambda widths: sum(widths) <= 100)
     assert widths == [32, 68]
     assert space.fill([1, 1], 4, lambda widths: sum(widths) <= 13) == [4, 8]

@@ -16,7 +16,7 @@ from mnist_lab.studies.search.notation import HEADS, Layer, count, size_left, wr
 from mnist_lab.studies.search.recipe import SearchRecipe
 
 FAMILY = "search"
-MULTIPLES = (4, 8, 16)  # of which channels are; compiled layers compute so many side by side, best 16
+MULTIPLES = (4, 8, 16)  # channels are multiples of one of these: compiled layers compute so many side by side
 SMALLEST_HEAD = 4  # rows and columns left for the templates
 STRIDED = "6x6 stride 2"
 STEP_3 = {  # as it is: the baseline of the search, and what a starting point leaves unsaid

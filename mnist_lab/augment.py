@@ -33,7 +33,6 @@ class Policy:
     shift: int = 0  # pixels, either way, in both directions
     scale: float = 0.0  # fraction, larger or smaller
     shear: float = 0.0  # degrees, either way
-    cutout: int = 0  # side of the square set to black, pixels
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ class Distortions:
     shift: Tensor  # (B, 2) pixels right and down
     scale: Tensor  # (B,) factor
     shear: Tensor  # (B,) degrees; positive moves the lower half to the right
-    corner: Tensor  # (B, 2) column and row of the cutout's first pixel
 
 
 def draw_distortions(policy: Policy, count: int, generator: torch.Generator) -> Distortions:
@@ -53,33 +51,45 @@ def draw_distortions(policy: Policy, count: int, generator: torch.Generator) -> 
     def uniform(limit: float) -> Tensor:
         return (torch.rand(count, generator=generator) * 2 - 1) * limit
 
-    def whole(low: int, high: int) -> Tensor:
-        return torch.randint(low, high + 1, (count, 2), generator=generator)
-
     return Distortions(
         rotation=uniform(policy.rotation),
-        shift=whole(-policy.shift, policy.shift),
+        shift=torch.randint(-policy.shift, policy.shift + 1, (count, 2), generator=generator),
         scale=1 + uniform(policy.scale),
         shear=uniform(policy.shear),
-        corner=whole(0, 28 - policy.cutout),
     )
 
 
 class TensorEngine:
-    """Distort a whole batch at once, on its device: one resampling, then cutout. It is an :class:`Augment`."""
+    """Distort a whole batch at once, on its device, in one resampling. It is an :class:`Augment`."""
 
     def __init__(self, policy: Policy):
         self.policy = policy
 
     def draw(self, images: int, generator: torch.Generator) -> Tensor:
-        """Return (images, 8): the six numbers of an affine matrix, then the corner of the cutout."""
-        drawn = draw_distortions(self.policy, images, generator)
-        return torch.cat([inverse_matrix(drawn).flatten(1), drawn.corner], dim=1)
+        """Return (images, 6): an affine matrix for each image, row by row."""
+        return inverse_matrix(draw_distortions(self.policy, images, generator)).flatten(1)
 
     def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
-        matrix, corner = numbers[:, :6].view(-1, 2, 3), numbers[:, 6:]
-        images = resample(images, matrix)
-        return cut_out(images, corner, self.policy.cutout) if self.policy.cutout else images
+        return resample(images, numbers.view(-1, 2, 3))
+
+
+class CleanEnd:
+    """An engine that distorts images in the first epochs only, and then shows them as they are. It is an Augment.
+
+    So the weights and the norms' statistics settle on images like those that are scored (He et al., "Data augmentation
+    revisited", 2019). Each call of ``draw`` counts as an epoch, and all draw alike: the order of images stays.
+    """
+
+    def __init__(self, engine: Augment, distorted_epochs: int):
+        self.engine, self.left = engine, distorted_epochs
+
+    def draw(self, images: int, generator: torch.Generator) -> Tensor:
+        """Return what the engine draws."""
+        self.left -= 1
+        return self.engine.draw(images, generator)
+
+    def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
+        return self.engine(images, numbers) if self.left >= 0 else images
 
 
 def inverse_matrix(drawn: Distortions, height: int = 28, width: int = 28) -> Tensor:
@@ -116,16 +126,6 @@ def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
     return F.pad(places, [0, 1], value=1.0).T.contiguous().to(device)
 
 
-def cut_out(images: Tensor, corner: Tensor, side: int) -> Tensor:
-    """Set a square of each image (B, 1, H, W) to 0, given the column and row (B, 2) of its first pixel."""
-    height, width = images.shape[-2:]
-    columns, rows = torch.arange(width, device=images.device), torch.arange(height, device=images.device)
-    left, top = corner[:, :1], corner[:, 1:]  # (B, 1)
-    across = (left <= columns) & (columns < left + side)  # (B, W)
-    down = (top <= rows) & (rows < top + side)  # (B, H)
-    return images.masked_fill((down[:, :, None] & across[:, None, :]).unsqueeze(1), 0.0)
-
-
 class AlbumentationsEngine:
     """Distort a batch image by image with an albumentations pipeline.
 
@@ -151,19 +151,16 @@ def albumentations_pipeline(policy: Policy):
     """Return ``policy`` as a strict ``A.Compose``: misspelt or outdated arguments raise, they do not warn."""
     import albumentations as A
 
-    always = {"p": 1.0, "strict": True}
     affine = A.Affine(
         rotate=(-policy.rotation, policy.rotation),
         translate_px=(-policy.shift, policy.shift),
         scale=(1 - policy.scale, 1 + policy.scale),
         keep_ratio=True,  # one factor for both directions; the default draws two
         shear={"x": (-policy.shear, policy.shear), "y": (0, 0)},
-        **always,
+        p=1.0,
+        strict=True,
     )
-    side = (policy.cutout, policy.cutout)
-    square = {"num_holes_range": (1, 1), "hole_height_range": side, "hole_width_range": side}
-    cutout = [A.CoarseDropout(**square, **always)] if policy.cutout else []
-    return A.Compose([affine, *cutout], strict=True)
+    return A.Compose([affine], strict=True)
 
 
 ENGINES: dict[str, Callable[[Policy], Augment]] = {

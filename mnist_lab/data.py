@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from mnist_lab import LabError
 from mnist_lab.runtime import ROOT
 
-HOLD_OUT_SEED = 20_000  # fixes which training images are held out; never change it
+DIGITS_SEED = 20_000  # decides which of the digits sample are trained on; never change it
 MNIST_NAME, DIGITS_NAME = "MNIST", "digits sample, not MNIST"
 # The test images whose label fewer than three of five people confirmed, by index: the 15 errors that cleanlab's study
 # found in MNIST (mturk/mnist_mturk.json; Northcutt, Athalye and Mueller, Pervasive Label Errors in Test Sets, 2021).
@@ -161,24 +161,13 @@ def load_digits_sample() -> Dataset:
     They let the whole pipeline run on a machine with no network. They are not MNIST, and say so.
     """
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
     digits = load_digits()
     small = torch.tensor(digits.images, dtype=torch.float32).unsqueeze(1) / 16  # (1797, 1, 8, 8), ink in 0 ... 16
     # MNIST's digits fill 20 x 20 pixels in the middle of 28 x 28.
     images = F.pad(F.interpolate(small, size=20, mode="bilinear"), [4, 4, 4, 4])
-    everything = Split((images * 255).round().to(torch.uint8), torch.tensor(digits.target, dtype=torch.int64))
-    parts = hold_out(everything, len(everything) // 5 + 1)
-    return Dataset(DIGITS_NAME, *(Split(part.images, part.labels) for part in parts))
-
-
-def hold_out(split: Split, count: int) -> tuple[Split, Split]:
-    """Cut ``count`` images off ``split``, always the same ones, with its proportions of digits.
-
-    Returns (rest, held out). Every choice is made on images held out of the training set, never on
-    the test set. Raises ValueError if ``count`` leaves a side without one image of each digit.
-    """
-    from sklearn.model_selection import train_test_split
-
-    indices = range(len(split))
-    rest, held = train_test_split(indices, test_size=count, stratify=split.labels.cpu(), random_state=HOLD_OUT_SEED)
-    return split.take(torch.tensor(rest)), split.take(torch.tensor(held))
+    images, labels = (images * 255).round().to(torch.uint8), torch.tensor(digits.target, dtype=torch.int64)
+    options = {"test_size": len(images) // 5 + 1, "stratify": labels, "random_state": DIGITS_SEED}
+    parts = train_test_split(range(len(images)), **options)
+    return Dataset(DIGITS_NAME, *(Split(images[part], labels[part]) for part in parts))

@@ -33,24 +33,25 @@ def plain_block(c_in: int, c_out: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(c_in, c_out, 3), nn.ReLU(inplace=True))
 
 
-def stem(channels: int) -> nn.Sequential:
-    """5x5 convolution -> 2x2 max pooling -> norm -> SiLU.
+def first_block(channels: int) -> nn.Sequential:
+    """3x3 convolution of the image -> norm -> SiLU.
 
-    Pooling first leaves norm and SiLU a quarter of the work.
+    SiLU, x sigmoid(x), is a ReLU with a smooth knee (Elfwing, Uchibe and Doya, Neural Networks 2018).
     """
-    return nn.Sequential(nn.Conv2d(1, channels, 5, bias=False), nn.MaxPool2d(2), BatchNorm(channels), nn.SiLU())
+    return nn.Sequential(nn.Conv2d(1, channels, 3, bias=False), BatchNorm(channels), nn.SiLU())
 
 
-def separable_block(c_in: int, c_out: int) -> nn.Sequential:
-    """3x3 convolution of each channel -> 1x1 convolution across channels -> norm -> SiLU.
+def separable_block(c_in: int, c_out: int, pool: bool = False) -> nn.Sequential:
+    """3x3 convolution of each channel -> 1x1 convolution across channels (-> 2x2 max pooling) -> norm -> SiLU.
 
     About a seventh of a full convolution's weights buys width; there is no activation between the two
-    (Chollet, "Xception", CVPR 2017, section 4.7, found that it harms). SiLU, x sigmoid(x), is a ReLU with a smooth
-    knee (Elfwing, Uchibe and Doya, Neural Networks 2018).
+    (Chollet, "Xception", CVPR 2017, section 4.7, found that it harms). Pooling before norm and SiLU leaves them a
+    quarter of the work.
     """
     return nn.Sequential(
         nn.Conv2d(c_in, c_in, 3, groups=c_in, bias=False),
         nn.Conv2d(c_in, c_out, 1, bias=False),
+        *([nn.MaxPool2d(2)] if pool else []),
         BatchNorm(c_out),
         nn.SiLU(),
     )
@@ -88,15 +89,17 @@ class SkeletonNet(nn.Sequential):
 
 
 class CompactNet(nn.Sequential):
-    """Width from separable convolutions, places from a learned head. 7,306 parameters."""
+    """Depth and width from separable convolutions, places from a learned head. 7,946 parameters."""
 
     def __init__(self):
         super().__init__(                                   # output shape      RF
-            stem(16),                                       # (N, 16, 12, 12)    6
-            separable_block(16, 32),                        # (N, 32, 10, 10)   10
-            separable_block(32, 40),                        # (N, 40,  8,  8)   14
-            separable_block(40, 48),                        # (N, 48,  6,  6)   18
-            spatial_head(48, size=6),                       # (N, 10)           28
+            first_block(8),                                 # (N,  8, 26, 26)    3
+            separable_block(8, 8),                          # (N,  8, 24, 24)    5
+            separable_block(8, 16, pool=True),              # (N, 16, 11, 11)    8
+            separable_block(16, 40),                        # (N, 40,  9,  9)   12
+            separable_block(40, 40),                        # (N, 40,  7,  7)   16
+            separable_block(40, 56),                        # (N, 56,  5,  5)   20
+            spatial_head(56, size=5),                       # (N, 10)           28
         )
 # fmt: on
 

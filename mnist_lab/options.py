@@ -101,7 +101,7 @@ def find_data(folder: Path | None, parameters: dict[str, object]) -> dict[str, o
             flush=True,
         )
         return {"DATA": "digits"}
-    if parameters.get("SCORE_ON") == "writers":
+    if parameters.get("SCORE_ON") == "held-out":
         load_writers("train")
     return {}
 

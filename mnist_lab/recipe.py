@@ -14,7 +14,7 @@ from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from mnist_lab import LabError
-from mnist_lab.augment import ENGINES, Augment, Policy
+from mnist_lab.augment import ENGINES, Augment, CleanEnd, Policy
 from mnist_lab.batches import OrderedBatches, ShuffledBatches
 from mnist_lab.data import Split
 from mnist_lab.models import MODELS, build
@@ -77,7 +77,7 @@ class Recipe:
     shift: Annotated[int, Field(ge=0, le=27)]  # pixels, either way
     scale: Annotated[float, Field(ge=0, le=0.9)]  # fraction, larger or smaller
     shear: Annotated[float, Field(ge=0, le=60)]  # degrees, either way
-    cutout: Annotated[int, Field(ge=0, le=28)]  # side of the black square, pixels
+    clean_epochs: Annotated[int, Field(ge=0, le=1000)]  # last epochs, on images as they are
     engine: Annotated[str, one_of(ENGINES)]  # of the augmentation
 
     def network(self) -> nn.Sequential:
@@ -86,11 +86,14 @@ class Recipe:
 
     def policy(self) -> Policy:
         """Return how strongly images are distorted."""
-        return Policy(self.rotation, self.shift, self.scale, self.shear, self.cutout)
+        return Policy(self.rotation, self.shift, self.scale, self.shear)
 
     def augment(self) -> Augment | None:
         """Return the engine that distorts a batch; None if nothing is to be distorted."""
-        return None if self.policy() == Policy() else ENGINES[self.engine](self.policy())
+        if self.policy() == Policy():
+            return None
+        engine = ENGINES[self.engine](self.policy())
+        return CleanEnd(engine, self.epochs - self.clean_epochs) if self.clean_epochs else engine
 
     def batches(self, train: Split, seed: int, average: nn.Module | None) -> ShuffledBatches:
         """Return what is trained on; a recipe of the search asks the ``average`` for targets."""
@@ -136,7 +139,7 @@ class Settings:
     device: Literal["auto", "cpu", "cuda"]
     threads: Annotated[int, Field(ge=1, le=1024)]  # of the CPU
     data: Literal["MNIST", "digits"]
-    score_on: Literal["test", "held-out", "writers"]  # training images, held out at random or by writer, to choose on
+    score_on: Literal["test", "held-out"]  # held-out training images, to choose on: those of a sixth of the writers
     train_limit: Annotated[int, Field(ge=100, le=60_000)] | None  # train on so many images only, to try something
 
 

@@ -118,7 +118,7 @@ def compare(packed: probabilities.Packed, said: Sequence[Tensor], labels: Tensor
 def make_writers(bench: Bench) -> list[Path]:
     """Keep what networks of step 3 say of images by writers that they were not trained on, and when they are sure."""
     recipe, train = bench.steps()["3"], load_mnist().train
-    trainings = of_seeds("3", recipe, range(FOLDS), replace(bench.settings, score_on="writers"))
+    trainings = of_seeds("3", recipe, range(FOLDS), replace(bench.settings, score_on="held-out"))
     fold = deal(load_writers("train"))
     bench.train(trainings)
     said = torch.zeros(len(train), 10)

@@ -33,7 +33,7 @@ class Packed(BaseModel):
 
     name: str  # of the recipe
     trained: str  # see networks.Training
-    scored_on: Literal["test", "writers"]  # test images; or training images, each by a network of other writers
+    scored_on: Literal["test", "held-out"]  # test images; or training images, each by a network of other writers
     seeds: list[int]
     images: int
     correct: list[int]  # images that each seed reads right

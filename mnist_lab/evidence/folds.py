@@ -27,8 +27,8 @@ class Spread:
 
 def by_fold(runs: Sequence[Record]) -> list[list[Record]]:
     """Return the runs of a recipe on each fold. Raises RecordError if there are others, or none on some fold."""
-    if any(run.settings.score_on != "writers" for run in runs):
-        raise RecordError(f"{row_name(runs[0])} was not scored on held-out writers: train it with SCORE_ON writers")
+    if any(run.settings.score_on != "held-out" for run in runs):
+        raise RecordError(f"{row_name(runs[0])} was not scored on held-out writers: train it with SCORE_ON held-out")
     groups = [[run for run in runs if run.seed % FOLDS == fold] for fold in range(FOLDS)]
     if not all(groups):
         raise RecordError(f"{row_name(runs[0])} was not scored on all folds: train {FOLDS} seeds or a multiple of that")

@@ -108,7 +108,7 @@ class Record(BaseModel):
         By writer, that is a fold of them for each seed, and folds differ by a few images.
         """
         settings, counts = self.settings, (self.train_images, self.scored_images)
-        return self.data, settings.score_on, settings.train_limit, () if settings.score_on == "writers" else counts
+        return self.data, settings.score_on, settings.train_limit, () if settings.score_on == "held-out" else counts
 
     @property
     def misread(self) -> set[int]:

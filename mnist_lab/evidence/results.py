@@ -37,7 +37,7 @@ class Result:
     row: str  # of the table: the name of the recipe, and of the device unless it is a CPU
     change: str
     data: str
-    scored_on: str  # "test", "writers" or "held-out"
+    scored_on: str  # "test" or "held-out"
     model: str
     trainable: int
     deployed: int
@@ -151,7 +151,7 @@ def count_by_writer(runs: Sequence[Record]) -> list[Misread] | None:
 
     None if it is not known who wrote them: they are not MNIST's, or QMNIST's label files are not at hand.
     """
-    part = {"test": "test", "writers": "train"}.get(runs[0].settings.score_on)
+    part = {"test": "test", "held-out": "train"}.get(runs[0].settings.score_on)
     known = _writers_and_folds(part, os.environ.get("MNIST_LAB_DATA")) if part and runs[0].data == MNIST_NAME else None
     if known is None:
         return None
@@ -222,7 +222,7 @@ def compare(before: Sequence[Record], after: Sequence[Record]) -> Gain:
     one value a fold, since its seeds are scored on the same writers. Elsewhere all seeds of one are compared with all
     of the other. Raises RecordError if there are no pairs.
     """
-    by_fold = before[0].settings.score_on == after[0].settings.score_on == "writers"
+    by_fold = before[0].settings.score_on == after[0].settings.score_on == "held-out"
     if by_fold:
         earlier, later = ({one.seed: one for one in runs} for runs in (before, after))
         seeds = sorted(earlier.keys() & later.keys())

@@ -168,7 +168,7 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     if options.folds > FOLDS or options.epochs > MOST_EPOCHS:
         raise UsageError(f"there are {FOLDS} folds, and the series allows {MOST_EPOCHS} epochs")
     tracked, local = stores(root)
-    settings = Settings(seed=0, device="cpu", threads=1, data="MNIST", score_on="writers", train_limit=None)
+    settings = Settings(seed=0, device="cpu", threads=1, data="MNIST", score_on="held-out", train_limit=None)
     shared.find_data(options.data, {"DATA": "MNIST", "DEVICE": "cpu"})
     load_writers("train")
     step = step_3(gather([tracked]))

@@ -93,7 +93,7 @@ def conduct(plans: Sequence[Plan], stores: Sequence[Path], executor: Executor, t
 
 def chunks(settings: Settings, seeds: Sequence[int], size: int) -> list[list[int]]:
     """Cut ``seeds`` into lists of at most ``size``, each of seeds that are trained and scored on the same images."""
-    folds = FOLDS if settings.score_on == "writers" else 1
+    folds = FOLDS if settings.score_on == "held-out" else 1
     alike = [[seed for seed in seeds if seed % folds == fold] for fold in range(folds)]
     return [group[start : start + size] for group in alike for start in range(0, len(group), size)]
 

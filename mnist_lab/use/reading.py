@@ -24,7 +24,7 @@ class Confidence(BaseModel):
     unsure: int  # of these
     wrong_of_sure: int
     wrong_of_unsure: int
-    scored_on: str  # "writers": by people whose other digits were not trained on either
+    scored_on: str  # "held-out": by people whose other digits were not trained on either
     networks: int  # that read them, each those which were held out of its training
     recipe: dict[str, str | int | float | bool]  # of these networks
     commit: str | None

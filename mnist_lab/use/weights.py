@@ -46,7 +46,7 @@ class Header(BaseModel):
     seed: int
     data: str
     train_images: int
-    scored_on: Literal["test", "held-out", "writers"]
+    scored_on: Literal["test", "held-out"]
     scored_images: int
     accuracy: Share  # on these
     commit: str | None  # of the package that trained it

@@ -22,7 +22,7 @@ KINDS = {
 def today() -> set[str]:
     """Names of the recipes of the steps and of the published third steps, as they are now."""
     recipes = networks.rows(load(TRACKED / FOLDERS["step"])) | networks.published_third_steps()
-    settings = [ON_MNIST, replace(ON_MNIST, score_on="writers")]
+    settings = [ON_MNIST, replace(ON_MNIST, score_on="held-out")]
     return {of_seeds(name, recipe, [0], one)[0].trained for name, recipe in recipes.items() for one in settings}
 
 

@@ -145,7 +145,7 @@ def test_other_images_have_no_writers(folder, train, digits):
 
 def test_the_digits_sample_cannot_be_chosen_on_writers(writers, settings):
     with pytest.raises(WritersUnknown, match="digits sample"):
-        experiment.load_data(replace(settings, score_on="writers"))
+        experiment.load_data(replace(settings, score_on="held-out"))
 
 
 def test_writers_are_those_of_the_paper(writers):
@@ -179,7 +179,7 @@ def test_folds_of_mnist_are_balanced_and_never_change(writers):
 
 def test_a_seed_is_scored_on_its_fold(writers, mnist, settings):
     fold = deal(writers["train"])
-    settings = replace(settings, data="MNIST", score_on="writers", train_limit=None)
+    settings = replace(settings, data="MNIST", score_on="held-out", train_limit=None)
     loaded = experiment.load_data(replace(settings, seed=2 + 3 * FOLDS))
     assert loaded.test.indices.tolist() == np.flatnonzero(fold == 2).tolist()
     assert loaded.train.indices.tolist() == np.flatnonzero(fold != 2).tolist()

@@ -17,7 +17,7 @@ def runs(make_record):
             own = np.arange(10_000) if fold_of is None else np.flatnonzero(fold_of == seed % FOLDS)
             mistakes = [Mistake(int(index), 1, 7, 0.6) for index in own[:wrong]]
             accuracies, images = (0.9, 1 - wrong / len(own)), {"scored_images": len(own)}
-            made.append(make_record("step-3", seed, accuracies, score_on="writers", mistakes=mistakes, **images))
+            made.append(make_record("step-3", seed, accuracies, score_on="held-out", mistakes=mistakes, **images))
         return made
 
     return make
@@ -61,7 +61,7 @@ def test_writers_move_a_result_as_far_as_their_mistakes_differ(runs, writers):
 def test_other_runs_are_refused(runs, make_record):
     with pytest.raises(RecordError, match="not scored on all folds: train 6 seeds"):
         folds.measure_spread(runs([40] * 5))
-    with pytest.raises(RecordError, match="not scored on held-out writers: train it with SCORE_ON writers"):
+    with pytest.raises(RecordError, match="not scored on held-out writers: train it with SCORE_ON held-out"):
         folds.spread_figure([make_record(seed=seed) for seed in range(6)], "a title")
 
 

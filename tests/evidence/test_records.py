@@ -52,7 +52,7 @@ def test_a_held_out_image_is_named_by_its_place_in_the_training_images(few):
 
 
 def test_runs_on_different_folds_of_writers_are_of_the_same_images(make_record, tmp_path):
-    folds = [make_record("3", seed, (0.5, 0.99), score_on="writers", scored_images=10_000 + seed) for seed in range(3)]
+    folds = [make_record("3", seed, (0.5, 0.99), score_on="held-out", scored_images=10_000 + seed) for seed in range(3)]
     assert len(records.merge(folds[2:], tmp_path)) == len(records.merge(folds[:2], tmp_path)) == 1
     assert records.load(tmp_path) == folds
     assert folds[0].images != make_record("3", 0, (0.5, 0.99), score_on="held-out").images

@@ -113,7 +113,7 @@ def test_what_is_misread_is_counted_by_writer(mistaking, writers):
 def test_on_held_out_writers_a_fold_has_its_own(mistaking, writers):
     known, fold_of = writers["train"], deal(writers["train"])
     indices = {seed: np.flatnonzero(fold_of == seed % FOLDS)[: 5 + seed] for seed in (1, 5, 7)}
-    runs = [mistaking(found.tolist(), seed=seed, score_on="writers") for seed, found in indices.items()]
+    runs = [mistaking(found.tolist(), seed=seed, score_on="held-out") for seed, found in indices.items()]
     first, last = results.count_by_writer(runs)  # folds 1 and 5
     assert first.images.sum() == (fold_of == 1).sum() and last.images.sum() == (fold_of == 5).sum()
     assert first.wrong.sum(axis=1).tolist() == [6, 12] and last.wrong.sum(axis=1).tolist() == [10]
@@ -140,7 +140,7 @@ def test_writers_of_other_images_are_not_known(seeds, writers, tmp_path, monkeyp
 def test_on_held_out_writers_the_same_seeds_are_compared(make_record):
     def scored(name, accuracies):
         return [
-            make_record(name, seed, (0.9, accuracy), score_on="writers", scored_images=10_000 + seed)
+            make_record(name, seed, (0.9, accuracy), score_on="held-out", scored_images=10_000 + seed)
             for seed, accuracy in accuracies.items()
         ]
 

@@ -94,7 +94,7 @@ def test_evidence_shows_intervals_by_writer(writers):
 def test_mistakes_are_of_the_images_that_the_label_files_know(writers):
     folds = deal(writers["train"])
     for record in load(TRACKED):
-        part = {"test": "test", "writers": "train"}.get(record.settings.score_on)
+        part = {"test": "test", "held-out": "train"}.get(record.settings.score_on)
         for mistake in record.mistakes if part else ():
             assert writers[part].labels[mistake.index] == mistake.label
             assert part == "test" or folds[mistake.index] == record.seed % FOLDS

@@ -91,12 +91,12 @@ def test_seeds_that_are_given_together_are_the_same(plan, records, tmp_path):
 
 def test_only_seeds_of_one_fold_of_writers_are_given_together(settings):
     assert chunks(settings, range(5), 2) == [[0, 1], [2, 3], [4]]
-    by_writer = replace(settings, score_on="writers")
+    by_writer = replace(settings, score_on="held-out")
     assert chunks(by_writer, [0, 1, 2, 6, 12, 18, 13], 3) == [[0, 6, 12], [18], [1, 13], [2]]
 
 
 def test_each_seed_is_scored_on_its_own_fold_of_writers(recipe, settings, writers, mnist, tmp_path):
-    settings = replace(settings, data="MNIST", score_on="writers")
+    settings = replace(settings, data="MNIST", score_on="held-out")
     plan = Plan("step", "3", "OneCycleLR", replace(recipe, epochs=1), settings, [4, 5], step=3)
     fold = deal(writers["train"])
     for record in conduct([plan], [tmp_path], Here(), together=2):

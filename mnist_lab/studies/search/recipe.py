@@ -39,9 +39,9 @@ class SearchRecipe(Variant):
         return "trial" if self.family == "search" else super().kind
 
     @property
-    def score_on(self) -> Literal["writers", "test"]:
+    def score_on(self) -> Literal["held-out", "test"]:
         """Return what it is scored on: to choose by, a sixth of the writers, another one for each seed in turn."""
-        return "test" if self.kind == "frontier" else "writers"
+        return "test" if self.kind == "frontier" else "held-out"
 
     def network(self) -> nn.Sequential:
         """Return a new network, with the weights that it starts from."""

@@ -89,11 +89,13 @@ class Recipe:
         return Policy(self.rotation, self.shift, self.scale, self.shear)
 
     def augment(self) -> Augment | None:
+        """Return what distorts the batches of a run, but for its last epochs; None if nothing does."""
+        engine = self.distort()
+        return CleanEnd(engine, self.epochs - self.clean_epochs) if engine and self.clean_epochs else engine
+
+    def distort(self) -> Augment | None:
         """Return the engine that distorts a batch; None if nothing is to be distorted."""
-        if self.policy() == Policy():
-            return None
-        engine = ENGINES[self.engine](self.policy())
-        return CleanEnd(engine, self.epochs - self.clean_epochs) if self.clean_epochs else engine
+        return None if self.policy() == Policy() else ENGINES[self.engine](self.policy())
 
     def batches(self, train: Split, seed: int, average: nn.Module | None) -> ShuffledBatches:
         """Return what is trained on; a recipe of the search asks the ``average`` for targets."""

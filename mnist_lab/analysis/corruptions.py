@@ -147,7 +147,7 @@ def affine(images: Tensor, **changes: Tensor) -> Tensor:
     """Resample images by some of the fields of augment.Distortions."""
     nothing = torch.zeros(len(images))
     drawn = {"rotation": nothing, "shift": torch.zeros(len(images), 2), "scale": nothing + 1, "shear": nothing}
-    return resample(images, inverse_matrix(Distortions(**(drawn | changes), corner=torch.zeros(len(images), 2))))
+    return resample(images, inverse_matrix(Distortions(**(drawn | changes))))
 
 
 def moved_by(images: Tensor, shift: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
         help=about,
         description=f"{about.capitalize()}. Every trial is a recipe that Optuna proposes, trained on fold after fold "
         "of held-out writers and given up when it is behind. The same command goes on with a search that was stopped. "
-        "Then --best trains the best of it on all six folds, beside step 3.",
+        "Then --best trains the best of it on all six folds, beside the step 3 that it set out from.",
     )
     hunt.add_argument("--trials", type=shared.positive, default=200, metavar="N", help="how many in all (200)")
     hunt.add_argument("--folds", type=shared.positive, default=3, metavar="N", help="at most, for a trial (3)")

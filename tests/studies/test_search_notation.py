@@ -5,11 +5,11 @@ from torch.nn import functional as F
 
 from mnist_lab.fields.trace import facts
 from mnist_lab.models import CompactNet, count_parameters, leaves
-from mnist_lab.studies.search.notation import Layer, build, check, count, read, write
+from mnist_lab.studies.search.notation import COMPACT, Layer, build, check, count, read, write
 
-COMPACT = "5x5 16 pool, separable 32, separable 40, separable 48, templates"
 TEXTS = (
     COMPACT,
+    "5x5 16 pool, separable 32 bent, separable 40, separable 48 bent padded, templates",
     "3x3 8, 3x3 16 pool, separable 32, separable 40, separable 44, templates",
     "3x3 12, separable 20, separable 24, separable 32 pool, separable 36, separable 40, templates",
     "3x3 16, 3x3 16 groups 2 pool, separable 32 padded, separable 40, average",
@@ -60,6 +60,18 @@ def test_pooling_is_before_norm_and_activation():
         assert [type(layer).__name__ for layer in block][-3:] == ["MaxPool2d", "BatchNorm", "SiLU"]
     images = torch.rand(4, 1, 28, 28)
     assert torch.equal(network[0][:2](images), F.max_pool2d(network[0][0](images), 2))
+
+
+def test_a_bent_block_has_norm_and_activation_in_its_middle():
+    block = build("3x3 8, separable 12 bent pool, average", "LeakyReLU")[1]
+    kinds = ["Conv2d", "BatchNorm", "LeakyReLU", "Conv2d", "MaxPool2d", "BatchNorm", "LeakyReLU"]
+    assert [type(layer).__name__ for layer in block] == kinds
+
+
+def test_norms_may_learn_a_scale():
+    norms = [layer for layer in leaves(build(COMPACT, norm="scale and shift")) if isinstance(layer, nn.BatchNorm2d)]
+    assert len(norms) == 7 and all(isinstance(norm.weight, nn.Parameter) for norm in norms)
+    assert not any(isinstance(layer, nn.BatchNorm2d) and layer.weight.requires_grad for layer in leaves(build(COMPACT)))
 
 
 @pytest.mark.parametrize(

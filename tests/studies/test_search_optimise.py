@@ -14,7 +14,7 @@ from mnist_lab.studies.search import optimise, space, trials
 from mnist_lab.studies.study import StudyError
 from mnist_lab.training import Diverged
 
-STEP = Recipe("CompactNet", 15, 125, 0.01, "one-cycle", 0.2, 0.998, 13.0, 2, 0.15, 10.0, 0, "tensor")
+STEP = Recipe("CompactNet", 15, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.15, 6.0, 1, "tensor")
 
 
 class Scripted(Executor):
@@ -68,7 +68,7 @@ def search(storage, tmp_path, settings):
 
 
 def test_a_search_trains_what_it_proposes(search, tmp_path, monkeypatch):
-    monkeypatch.setattr(space, "STEP_3", space.STEP_3 | {"batch size": 50, "parameters": 6500})
+    monkeypatch.setattr(space, "BASELINE", space.BASELINE | {"batch size": 50, "parameters": 6500})
     study = search(Here(), trials=2, epochs=1, folds=2, at_once=1)
     found = {one.number: one for one in trials.of(study)}
     assert list(found) == [0, 1]

@@ -7,20 +7,21 @@ from torch import nn
 from torch.nn import functional as F
 
 from mnist_lab import experiment
+from mnist_lab.augment import CleanEnd
 from mnist_lab.batches import ShuffledBatches, normalise
 from mnist_lab.data import Dataset, Split
 from mnist_lab.models import leaves
 from mnist_lab.recipe import ParameterError, Recipe
-from mnist_lab.studies.search.distortions import CleanEnd, ElasticEngine
-from mnist_lab.studies.search.recipe import SearchRecipe
+from mnist_lab.studies.search.distortions import CutOut, ElasticEngine
+from mnist_lab.studies.search.notation import COMPACT
+from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.studies.search.taught import RepeatedBatches, TaughtBatches
 
 STEP = Recipe("CompactNet", 2, 20, 0.01, "one-cycle", 0.2, 0.9, 13.0, 2, 0.15, 10.0, 0, "tensor")
-LAYERS = "5x5 16 pool, separable 32, separable 40, separable 48, templates"
 
 
-def made(**changes) -> SearchRecipe:
-    return SearchRecipe(**(asdict(STEP) | {"family": "search", "name": "a", "change": "b"} | changes))
+def made(**changes) -> Variant:
+    return Variant(**(asdict(STEP) | {"family": "search", "name": "a", "change": "b"} | changes))
 
 
 class Says(nn.Module):
@@ -39,7 +40,7 @@ class Says(nn.Module):
 
 def test_as_it_is_it_trains_as_the_step_does(few, settings):
     data = Dataset("few", few, few)
-    runs = [experiment.train(one, data, settings, print) for one in (STEP, made(layers=LAYERS))]
+    runs = [experiment.train(one, data, settings, print) for one in (STEP, made(layers=COMPACT))]
     first, second = ([epoch.test for epoch in run.history] for run in runs)
     assert first == second
     assert runs[0].opening_loss == pytest.approx(runs[1].opening_loss, rel=1e-6)
@@ -48,28 +49,33 @@ def test_as_it_is_it_trains_as_the_step_does(few, settings):
 def test_every_option_trains_at_once_and_is_plain_data(few, settings):
     recipe = made(
         layers="3x3 8, 3x3 8 groups 2 pool, separable 12 padded, average", activation="ReLU", dropout=0.05, elastic=0.5,
-        clean_epochs=1, teacher=0.3, views=2, beta1=0.8, beta2=0.99, weight_decay=0.02, smoothing=0.1, cutout=4,
+        clean_epochs=1, teacher=0.3, views=2, beta1=0.8, beta2=0.99, weight_decay=0.02, smoothing=0.1,
+        norm="scale and shift", fresh_statistics=True,
     )  # fmt: skip
     defaults = made()
-    own = {field.name for field in fields(SearchRecipe)} - {field.name for field in fields(Recipe)}
-    usual = {"family", "name", "change", "network_name", "distortion", "method", "cycled_momentum", "fresh_statistics"}
+    own = {field.name for field in fields(Variant)} - {field.name for field in fields(Recipe)}
+    usual = {"family", "name", "change", "distortion", "method", "cycled_momentum"}
     assert own - usual == {name for name in own if getattr(recipe, name) != getattr(defaults, name)}
-    assert SearchRecipe(**json.loads(json.dumps(asdict(recipe)))) == recipe
+    assert Variant(**json.loads(json.dumps(asdict(recipe)))) == recipe
     run = experiment.train(recipe, Dataset("few", few, few), settings, print)
     assert len(run.history) == 2
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"layers": "5x5"}, {"activation": "Relu"}, {"teacher": 1.0}, {"views": 0}, {"beta1": 1.0}]
-)
+    "wrong",
+    [
+        {"layers": "5x5"}, {"activation": "Relu"}, {"norm": "scale"}, {"teacher": 1.0}, {"views": 0}, {"beta1": 1.0},
+        {"distortion": "Mixup"}, {"method": "sgd"}, {"smoothing": 1.5}, {"family": "others"},
+    ],
+)  # fmt: skip
 def test_a_wrong_option_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         made(**wrong)
 
 
-def test_trials_are_scored_on_writers():
-    assert (made().kind, made().score_on) == ("trial", "writers")
-    assert (made(family="images").kind, made(family="images").score_on) == ("ablation", "writers")
+def test_only_the_frontier_sees_the_test_images():
+    assert (made().kind, made().score_on) == ("trial", "held-out")
+    assert (made(family="images").kind, made(family="images").score_on) == ("ablation", "held-out")
     assert (made(family="frontier").kind, made(family="frontier").score_on) == ("frontier", "test")
 
 
@@ -80,10 +86,11 @@ def test_the_engine_is_elastic_and_its_end_clean():
     plain = {"rotation": 0.0, "shift": 0, "scale": 0.0, "shear": 0.0}
     assert made(clean_epochs=1, **plain).augment() is None
     assert isinstance(made(elastic=1.0, **plain).augment(), ElasticEngine)
+    assert isinstance(made(distortion="cutout").augment(), CutOut)
 
 
 def test_filters_decay_and_biases_do_not():
-    recipe = made(layers=LAYERS, weight_decay=0.04, beta1=0.8, beta2=0.98)
+    recipe = made(layers=COMPACT, weight_decay=0.04, beta1=0.8, beta2=0.98)
     network = recipe.network()
     groups = recipe.optimizer(network.parameters()).param_groups
     decays = {id(one): group["weight_decay"] for group in groups for one in group["params"]}
@@ -143,5 +150,5 @@ def test_views_show_every_image_again_and_otherwise_distorted():
 
 
 def test_a_network_is_as_its_text_says():
-    kinds = [type(layer) for layer in leaves(made(layers=LAYERS, activation="ReLU", dropout=0.1).network())]
-    assert kinds.count(nn.ReLU) == kinds.count(nn.Dropout) == 4
+    kinds = [type(layer) for layer in leaves(made(layers=COMPACT, activation="ReLU", dropout=0.1).network())]
+    assert kinds.count(nn.ReLU) == kinds.count(nn.Dropout) == 6

@@ -9,12 +9,13 @@ from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search import space
 from mnist_lab.studies.search.notation import read, size_left
 
-STEP = Recipe("CompactNet", 15, 125, 0.01, "one-cycle", 0.2, 0.998, 13.0, 2, 0.15, 10.0, 0, "tensor")
+STEP = Recipe("CompactNet", 15, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.15, 6.0, 1, "tensor")
 
 
-def test_the_first_starting_point_is_step_3():
+def test_the_first_starting_point_is_step_3_as_it_was():
+    before = Recipe("CompactNet", 15, 125, 0.01, "one-cycle", 0.2, 0.998, 13.0, 2, 0.15, 10.0, 0, "tensor")
     first = space.choose(space.starting_points()[0], STEP, 15)
-    assert {field.name: getattr(first, field.name) for field in fields(Recipe)} == asdict(STEP)
+    assert {field.name: getattr(first, field.name) for field in fields(Recipe)} == asdict(before)
     assert first.layers == "5x5 16 pool, separable 32, separable 40, separable 48, templates"
     others = (first.elastic, first.clean_epochs, first.teacher, first.dropout, first.smoothing, first.weight_decay)
     assert not any(others) and (first.beta1, first.beta2, first.views, first.method) == (0.9, 0.999, 1, "Adam")

@@ -10,7 +10,7 @@ from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search import figures, space, trials
 from mnist_lab.studies.search.trials import Trial
 
-STEP = Recipe("CompactNet", 15, 125, 0.01, "one-cycle", 0.2, 0.998, 13.0, 2, 0.15, 10.0, 0, "tensor")
+STEP = Recipe("CompactNet", 15, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.15, 6.0, 1, "tensor")
 
 
 def made(number: int, *losses: float, state: str = "complete", choices: dict | None = None, **changes) -> Trial:
@@ -44,7 +44,7 @@ def confirmed(make_record):
         for seed in range(seeds):
             loss = 0.02 * (1 + seed % 6 / 10) * factor * math.exp(noise * generator.standard_normal())
             accuracy = round(0.994 + (seed % 6) / 10_000 + gain, 4)
-            what = {"kind": "trial", "score_on": "writers", "step": None, "change": "a network"}
+            what = {"kind": "trial", "score_on": "held-out", "step": None, "change": "a network"}
             found.append(make_record(f"trial-{number}", seed, (accuracy,) * epochs, (loss,) * epochs, **what))
         return found
 
@@ -77,7 +77,7 @@ def test_trials_are_held_against_the_baseline_on_the_same_folds():
     found = [made(0, 0.02, 0.04), made(1, 0.01, state="pruned"), made(2, 0.03, 0.03), made(3, state="fail")]
     assert trials.beside_baseline(found) == pytest.approx({0: 1.0, 1: 0.5, 2: 1.0})
     assert trials.beside_baseline(found[1:]) == {}
-    assert trials.finding(found) == "The best of 4 trials has 1.00 times step 3's loss where it was chosen"
+    assert trials.finding(found) == "The best of 4 trials has 1.00 times the baseline's loss where it was chosen"
     assert trials.finding(found[1:]) == "3 trials, and none beside step 3 yet"
 
 

@@ -10,7 +10,7 @@ from mnist_lab.experiment import load_data, measure_opening
 from mnist_lab.recipe import Recipe
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.others.catalogue import RECIPES, VARIANTS
-from mnist_lab.studies.search.recipe import SearchRecipe
+from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.studies.search.tables import step_3
 from mnist_lab.studies.search.variants import ablations, frontier
 
@@ -31,7 +31,7 @@ def recipes() -> dict:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "notebooks")))
 def test_a_tracked_recipe_still_starts_training_as_its_record_says(path, recipes, mnist):
     record = load_file(path)[0]
-    kinds = {"step": Recipe, "intermediate": Recipe, "exercise": Recipe, "trial": SearchRecipe}
+    kinds = {"step": Recipe, "intermediate": Recipe, "exercise": Recipe, "trial": Variant}
     own = kinds.get(record.kind)
     recipe = own(**record.recipe) if own else recipes[record.kind, record.name]
     assert asdict(recipe) == record.recipe

@@ -1,4 +1,4 @@
-"""Other ways to distort images: not in the last epochs, with bent strokes, balanced over a batch, or blended in pairs.
+"""Other ways to distort images: with bent strokes, balanced over a batch, with a black square, or blended in pairs.
 
 Each changes one thing of step 3's engine.
 """
@@ -12,30 +12,11 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 from torch.quasirandom import SobolEngine
 
-from mnist_lab.augment import SEED_LIMIT, Augment, Distortions, Policy, TensorEngine, cut_out, inverse_matrix
+from mnist_lab.augment import SEED_LIMIT, Augment, Distortions, Policy, TensorEngine, inverse_matrix
 
-CLEAN_EPOCHS = 2  # at the end of a run
 KNOTS = 6  # along each side of an image
+SIDE = 6  # of cutout's square, pixels
 ALPHA = 0.2  # of mixup
-
-
-class CleanEnd:
-    """An engine that distorts images in the first epochs only, and then shows them as they are. It is an Augment.
-
-    So the weights and the norms' statistics settle on images like those that are scored (He et al., "Data augmentation
-    revisited", 2019). Each call of ``draw`` counts as an epoch, and all draw alike: the order of images stays.
-    """
-
-    def __init__(self, engine: Augment, distorted_epochs: int):
-        self.engine, self.left = engine, distorted_epochs
-
-    def draw(self, images: int, generator: Generator) -> Tensor:
-        """Return what the engine draws."""
-        self.left -= 1
-        return self.engine.draw(images, generator)
-
-    def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
-        return self.engine(images, numbers) if self.left >= 0 else images
 
 
 class ElasticEngine(TensorEngine):
@@ -51,19 +32,18 @@ class ElasticEngine(TensorEngine):
         self.elastic = elastic
 
     def draw(self, images: int, generator: Generator) -> Tensor:
-        """Return (images, 8 + 2 KNOTS^2): what the engine draws, and each knot's displacement in [-1, 1]."""
+        """Return (images, 6 + 2 KNOTS^2): what the engine draws, and each knot's displacement in [-1, 1]."""
         drawn = super().draw(images, generator)
         return torch.cat([drawn, 2 * torch.rand(images, 2 * KNOTS**2, generator=generator) - 1], dim=1)
 
     def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
         height, width = images.shape[-2:]
         rows, columns = spread(height).to(images), spread(width).to(images)  # (H, KNOTS), (W, KNOTS)
-        knots = self.elastic * numbers[:, 8:].reshape(-1, 2, KNOTS, KNOTS)  # pixels
+        knots = self.elastic * numbers[:, 6:].reshape(-1, 2, KNOTS, KNOTS)  # pixels
         field = (rows @ knots @ columns.T).permute(0, 2, 3, 1)  # (B, H, W, 2)
         grid = F.affine_grid(numbers[:, :6].reshape(-1, 2, 3), list(images.shape), align_corners=False)
         grid = grid + field * (2 / torch.tensor([width, height], device=images.device))  # in halves of an image
-        distorted = F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-        return cut_out(distorted, numbers[:, 6:8], self.policy.cutout) if self.policy.cutout else distorted
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
 @functools.cache
@@ -81,23 +61,34 @@ class BalancedEngine(TensorEngine):
     """
 
     def draw(self, images: int, generator: Generator) -> Tensor:
-        """Return (images, 8), as the engine does."""
+        """Return (images, 6), as the engine does."""
         seed = int(torch.randint(SEED_LIMIT, (), generator=generator))
-        places = SobolEngine(7, scramble=True, seed=seed).draw(images, dtype=torch.float64)  # (images, 7) in [0, 1)
+        places = SobolEngine(5, scramble=True, seed=seed).draw(images, dtype=torch.float64)  # (images, 5) in [0, 1)
         policy = self.policy
-
-        def whole(places: Tensor, low: int, high: int) -> Tensor:
-            return low + (places * (high + 1 - low)).floor()
-
         turns, scales, slants = (2 * places[:, :3] - 1).float().unbind(1)
         draws = Distortions(
             rotation=policy.rotation * turns,
-            shift=whole(places[:, 3:5], -policy.shift, policy.shift).float(),
+            shift=((places[:, 3:] * (2 * policy.shift + 1)).floor() - policy.shift).float(),  # whole pixels
             scale=1 + policy.scale * scales,
             shear=policy.shear * slants,
-            corner=whole(places[:, 5:], 0, 28 - policy.cutout).float(),
         )
-        return torch.cat([inverse_matrix(draws).flatten(1), draws.corner], dim=1)
+        return inverse_matrix(draws).flatten(1)
+
+
+class CutOut(TensorEngine):
+    """Sets a square of SIDE x SIDE pixels anywhere in the distorted image to black (DeVries and Taylor, 2017)."""
+
+    def draw(self, images: int, generator: Generator) -> Tensor:
+        """Return (images, 8): what the engine draws, and the column and row of the square's first pixel."""
+        drawn = super().draw(images, generator)
+        return torch.cat([drawn, torch.randint(0, 28 - SIDE + 1, (images, 2), generator=generator)], dim=1)
+
+    def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
+        distorted, places = super().__call__(images, numbers[:, :6]), torch.arange(28, device=images.device)
+        column, row = numbers[:, 6:7], numbers[:, 7:]  # (B, 1)
+        across = (column <= places) & (places < column + SIDE)  # (B, W)
+        down = (row <= places) & (places < row + SIDE)  # (B, H)
+        return distorted.masked_fill((down[:, :, None] & across[:, None, :]).unsqueeze(1), 0.0)
 
 
 class Mixup(TensorEngine):
@@ -111,7 +102,7 @@ class Mixup(TensorEngine):
     """
 
     def draw(self, images: int, generator: Generator) -> Tensor:
-        """Return (images, 9): what the engine draws, and the share of the image itself."""
+        """Return (images, 7): what the engine draws, and the share of the image itself."""
         drawn = super().draw(images, generator)
         seed = int(torch.randint(SEED_LIMIT, (), generator=generator))  # PyTorch's Beta takes no generator
         shares = np.random.default_rng(seed).beta(ALPHA + 1, ALPHA, (images, 1))
@@ -122,8 +113,4 @@ class Mixup(TensorEngine):
         return share * distorted + (1 - share) * distorted.roll(1, 0)
 
 
-DISTORTIONS: dict[str, Callable[[Policy, int], Augment]] = {  # from a policy and the epochs of a run
-    "clean end": lambda policy, epochs: CleanEnd(TensorEngine(policy), epochs - CLEAN_EPOCHS),
-    "balanced": lambda policy, epochs: BalancedEngine(policy),
-    "mixup": lambda policy, epochs: Mixup(policy),
-}
+DISTORTIONS: dict[str, Callable[[Policy], Augment]] = {"balanced": BalancedEngine, "cutout": CutOut, "mixup": Mixup}

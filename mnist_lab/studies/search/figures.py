@@ -14,7 +14,7 @@ from mnist_lab.studies.search.space import distributions
 from mnist_lab.studies.search.tables import Outcome, by_epochs, by_size
 from mnist_lab.studies.search.trials import Trial, beside_baseline
 
-MULTIPLE = "held-out loss as a multiple of step 3's"
+MULTIPLE = "held-out loss as a multiple of the baseline's"
 FAR = 2.0  # where the axis of such multiples ends
 ACROSS = 3  # panels
 STATES = {"complete": (COLOURS[0], "came to all folds"), "pruned": ("#bbbbbb", "given up before")}
@@ -85,7 +85,7 @@ def _curve(axis: Axes, outcomes: Mapping[int, Outcome]) -> None:
 
 
 def history(trials: Sequence[Trial], title: str) -> Figure:
-    """Show how every trial of the search stands beside step 3, in the order they began."""
+    """Show how every trial of the search stands beside the baseline, in the order they began."""
     multiples = beside_baseline(trials)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axis = figure.subplots()
@@ -149,7 +149,7 @@ def slices(trials: Sequence[Trial], choices: Sequence[str], title: str) -> Figur
 
 
 def _mark_multiples(axis: Axes, multiples: Iterable[float]) -> None:
-    """Let the vertical axis show losses up to FAR times step 3's, and label it; the rest lies above it."""
+    """Let the vertical axis show losses up to FAR times the baseline's, and label it; the rest lies above it."""
     shown = [1.0, *multiples]
     axis.set_ylim(min(shown) / 1.03, min(max(shown), FAR) * 1.03)
     axis.yaxis.set_major_locator(FixedLocator((0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6, 2, 3)))

@@ -2,8 +2,9 @@
 
 A text lists what an image meets: convolutions of all channels (``5x5 16``) or of each by itself and then across
 (``separable 32``), and last a head: ``templates``, one for each channel and as large as what is left of the image, or
-an ``average``. Behind a convolution may stand ``pool`` (2x2, by the maximum), ``padded`` (the image keeps its size),
-``stride N`` and ``groups N``. CompactNet is ``5x5 16 pool, separable 32, separable 40, separable 48, templates``.
+an ``average``. Behind a convolution may stand ``bent`` (a separable one with norm and activation in its middle, too),
+``padded`` (the image keeps its size), ``stride N``, ``groups N`` and ``pool`` (2x2, by the maximum). COMPACT is
+CompactNet.
 """
 
 import re
@@ -15,12 +16,21 @@ from torch import nn
 
 from mnist_lab.models import BatchNorm, spatial_head
 
+COMPACT = "3x3 8, separable 8, separable 16 pool, separable 40, separable 40, separable 56, templates"
 LAYER = re.compile(
     r"(?:(?P<kernel>\d+)x(?P=kernel)|separable) (?P<channels>\d+)"
-    r"(?P<padded> padded)?(?: stride (?P<stride>\d+))?(?: groups (?P<groups>\d+))?(?P<pool> pool)?"
+    r"(?P<bent> bent)?(?P<padded> padded)?(?: stride (?P<stride>\d+))?(?: groups (?P<groups>\d+))?(?P<pool> pool)?"
 )
 HEADS = ("templates", "average")
-ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {"SiLU": nn.SiLU, "ReLU": nn.ReLU}
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "SiLU": nn.SiLU,
+    "ReLU": nn.ReLU,
+    "LeakyReLU": lambda: nn.LeakyReLU(0.1),
+}
+NORMS: dict[str, Callable[[int], nn.Module]] = {
+    "shift": BatchNorm,
+    "scale and shift": nn.BatchNorm2d,
+}  # what is learned
 SIZE = 28  # of an image, pixels
 
 
@@ -31,6 +41,7 @@ class Layer:
     channels: int
     kernel: int = 3
     separable: bool = False
+    bent: bool = False
     padded: bool = False
     stride: int = 1
     groups: int = 1
@@ -38,7 +49,7 @@ class Layer:
 
     def __str__(self) -> str:
         said = "separable" if self.separable else f"{self.kernel}x{self.kernel}"
-        options = [" padded"] * self.padded + [f" stride {self.stride}"] * (self.stride > 1)
+        options = [" bent"] * self.bent + [" padded"] * self.padded + [f" stride {self.stride}"] * (self.stride > 1)
         options += [f" groups {self.groups}"] * (self.groups > 1) + [" pool"] * self.pool
         return f"{said} {self.channels}{''.join(options)}"
 
@@ -52,22 +63,23 @@ class Layer:
         return self.kernel // 2 if self.padded else 0
 
     def parameters(self, c_in: int) -> int:
-        """Return how many parameters the block has that c_in channels enter."""
+        """Return how many parameters the block has that c_in channels enter, with norms that learn a shift."""
         taps = self.kernel**2 * c_in
-        return (taps + c_in * self.channels if self.separable else taps // self.groups * self.channels) + self.channels
+        filters = taps + c_in * self.channels if self.separable else taps // self.groups * self.channels
+        return filters + c_in * self.bent + self.channels
 
-    def block(self, c_in: int, activation: Callable[[], nn.Module]) -> nn.Sequential:
+    def block(self, c_in: int, activation: str, norm: str) -> nn.Sequential:
         """Return it as the blocks of models.py are: convolutions, pooling, norm, activation."""
         places = {"stride": self.stride, "padding": self.padding, "bias": False}
+        act, normed = ACTIVATIONS[activation], NORMS[norm]
         if self.separable:
-            convolutions = [
-                nn.Conv2d(c_in, c_in, self.kernel, groups=c_in, **places),
-                nn.Conv2d(c_in, self.channels, 1, bias=False),
-            ]
+            middle = [normed(c_in), act()] if self.bent else []
+            depthwise = nn.Conv2d(c_in, c_in, self.kernel, groups=c_in, **places)
+            convolutions = [depthwise, *middle, nn.Conv2d(c_in, self.channels, 1, bias=False)]
         else:
             convolutions = [nn.Conv2d(c_in, self.channels, self.kernel, groups=self.groups, **places)]
         pooling = [nn.MaxPool2d(2)] if self.pool else []
-        return nn.Sequential(*convolutions, *pooling, BatchNorm(self.channels), activation())
+        return nn.Sequential(*convolutions, *pooling, normed(self.channels), act())
 
 
 def read(text: str) -> tuple[list[Layer], str]:
@@ -85,6 +97,7 @@ def read(text: str) -> tuple[list[Layer], str]:
                 channels=int(found["channels"]),
                 kernel=int(found["kernel"] or 3),
                 separable=found["kernel"] is None,
+                bent=bool(found["bent"]),
                 padded=bool(found["padded"]),
                 stride=int(found["stride"] or 1),
                 groups=int(found["groups"] or 1),
@@ -107,7 +120,7 @@ def size_left(layers: Sequence[Layer]) -> int:
     return size
 
 
-def build(text: str, activation: str = "SiLU", dropout: float = 0.0) -> nn.Sequential:
+def build(text: str, activation: str = "SiLU", dropout: float = 0.0, norm: str = "shift") -> nn.Sequential:
     """Return the network that ``text`` says, with ``dropout`` after every block if it is above 0.
 
     Raises ValueError if the text cannot be read or nothing of the image is left.
@@ -117,12 +130,14 @@ def build(text: str, activation: str = "SiLU", dropout: float = 0.0) -> nn.Seque
     if not layers or size < 1:
         raise ValueError(f"nothing of the image is left for the head of {text!r}")
     for layer in layers:
-        blocks.append(layer.block(channels, ACTIVATIONS[activation]))
+        blocks.append(layer.block(channels, activation, norm))
         channels = layer.channels
         if dropout:
             blocks[-1].append(nn.Dropout(dropout))
     if head == "templates":
-        return nn.Sequential(*blocks, spatial_head(channels, size))
+        last = spatial_head(channels, size)
+        last[1] = NORMS[norm](channels)
+        return nn.Sequential(*blocks, last)
     return nn.Sequential(*blocks, nn.Sequential(nn.AvgPool2d(size), nn.Conv2d(channels, 10, 1), nn.Flatten()))
 
 

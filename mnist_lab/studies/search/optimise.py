@@ -35,7 +35,7 @@ from mnist_lab.training import Diverged, Epoch
 
 NAME = "search"  # of the study in its database
 RANDOM_TRIALS = 24  # before the sampler trusts what it has seen; the starting points are among them
-MOST_PRODUCTS = 1_600_000  # multiply-accumulates for an image, three times step 3's: the search has to end
+MOST_PRODUCTS = 1_600_000  # multiply-accumulates for an image, three times the baseline's: the search has to end
 HOPELESS = 1.5  # times the median loss after as many epochs
 HERE = f"{platform.node()}:{ROOT}"  # who trains a trial
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)

@@ -13,20 +13,20 @@ from optuna.trial import BaseTrial, FixedTrial
 from mnist_lab.models import PARAMETER_BUDGET
 from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search.notation import HEADS, Layer, count, size_left, write
-from mnist_lab.studies.search.recipe import SearchRecipe
+from mnist_lab.studies.search.recipe import Variant
 
 FAMILY = "search"
 MULTIPLES = (4, 8, 16)  # channels are multiples of one of these: compiled layers compute so many side by side
 SMALLEST_HEAD = 4  # rows and columns left for the templates
 STRIDED = "6x6 stride 2"
-STEP_3 = {  # as it is: the baseline of the search, and what a starting point leaves unsaid
+BASELINE = {  # step 3 before the search, which is held against it; and what a starting point leaves unsaid
     "stem": "5x5", "stem layers": 1, "stem width": 0.5, "blocks": 3, "padded blocks": 0, "growth": 1.5,
     "channel multiple": 4, "parameters": 7306, "head": "templates", "activation": "SiLU",
     "batch size": 125, "peak": 0.01, "warm-up": 0.2, "average": 500, "beta1": 0.9, "1 - beta2": 0.001,
     "weight decay": 0.0, "rotation": 13.0, "shift": 2, "scale": 0.15, "shear": 10.0, "elastic": 0.0,
     "clean epochs": 0, "teacher": 0.0,
 }  # fmt: skip
-EVERY = STEP_3 | {"stem": "3x3", "stem layers": 2, "between": "dense", "first width": 1.0}  # what a trial may ask for
+EVERY = BASELINE | {"stem": "3x3", "stem layers": 2, "between": "dense", "first width": 1.0}  # what a trial may ask for
 CLEAN, TAUGHT = {"clean epochs": 2}, {"clean epochs": 2, "teacher": 0.3}
 DENSE, SEPARABLE = {"stem": "3x3", "between": "dense"}, {"stem": "3x3", "between": "separable"}
 TWO = DENSE | {"stem layers": 2, "first width": 0.5, "growth": 1.38, "parameters": 7790}  # 8, 16; 32, 38, 44
@@ -50,11 +50,11 @@ STARTS: tuple[Mapping[str, object], ...] = (  # what first trials found, from wh
 )
 
 
-def recipe(trial: BaseTrial, step: Recipe, epochs: int) -> SearchRecipe:
+def recipe(trial: BaseTrial, step: Recipe, epochs: int) -> Variant:
     """Return what ``trial`` chooses in place of ``step``, trained for so many epochs."""
     chosen = choices(trial)
     called = {"family": FAMILY, "name": name_of(trial.number), "change": chosen["layers"], "epochs": epochs}
-    return SearchRecipe(**(asdict(step) | chosen | called))
+    return Variant(**(asdict(step) | chosen | called))
 
 
 def choices(trial: BaseTrial) -> dict[str, object]:
@@ -142,7 +142,7 @@ def rounded(value: float) -> float:
 
 def starting_points() -> list[dict[str, object]]:
     """Return the parameters of each of STARTS in full."""
-    points = [{**STEP_3, **start} for start in STARTS]
+    points = [{**BASELINE, **start} for start in STARTS]
     for point in points:
         if point["stem"] == STRIDED:
             del point["stem layers"]  # the trial does not ask for it
@@ -166,6 +166,6 @@ def distributions(parameters: Mapping[str, object]) -> dict[str, BaseDistributio
     return trial.distributions
 
 
-def choose(parameters: Mapping[str, object], step: Recipe, epochs: int, number: int = 0) -> SearchRecipe:
+def choose(parameters: Mapping[str, object], step: Recipe, epochs: int, number: int = 0) -> Variant:
     """Return the recipe of a trial with these parameters."""
     return recipe(FixedTrial(dict(parameters), number), step, epochs)

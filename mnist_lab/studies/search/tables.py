@@ -10,7 +10,9 @@ from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, verd
 from mnist_lab.evidence.uncertainty import Difference, dunnett
 from mnist_lab.experiment import TARGET
 from mnist_lab.recipe import Recipe
-from mnist_lab.studies.search.variants import BASELINE, FAMILIES
+from mnist_lab.studies.search.recipe import FAMILIES
+from mnist_lab.studies.search.variants import BASELINE
+from mnist_lab.writers import FOLDS
 
 STEP = "3"  # the name of its records
 
@@ -53,21 +55,24 @@ def on_cpus(records: Sequence[Record]) -> list[list[Record]]:
 def ablations(records: Sequence[Record]) -> list[Outcome]:
     """Return what the ablations among ``records`` reached: families together, and in each the lowest loss first."""
     groups = on_cpus([record for record in records if record.kind == "ablation"])
-    gains = against_baseline({group[0].name: [math.log(record.loss) for record in group] for group in groups})
+    losses = {group[0].name: {record.seed: math.log(record.loss) for record in group} for group in groups}
+    gains = against_baseline(losses)
     found = [Outcome(group, *summarise(group), gains.get(group[0].name)) for group in groups]
     return sorted(found, key=lambda outcome: (FAMILIES.index(outcome.family), outcome.result.loss))
 
 
-def against_baseline(log_losses: dict[str, list[float]]) -> dict[str, Difference]:
-    """Compare each recipe with the baseline over the seeds of both, all at once; ``log_losses`` holds one per seed.
+def against_baseline(log_losses: dict[str, dict[int, float]]) -> dict[str, Difference]:
+    """Compare each recipe with the baseline, all at once and fold by fold; ``log_losses`` holds one for each seed.
 
-    On a logarithmic scale, since a recipe with twice the loss has about twice the spread, too, and the comparison
-    takes all to spread alike. Recipes of one seed are left out: it has no spread. So are all, if the baseline has one.
+    A seed decides the fold: what all recipes have in common there is no difference between them. On a logarithmic
+    scale, since a recipe with twice the loss has about twice the spread, too, and the comparison takes all to spread
+    alike. Recipes that lack a fold are left out. So are all, if the baseline does.
     """
-    several = {name: losses for name, losses in log_losses.items() if len(losses) > 1}
-    baseline = several.pop(BASELINE, None)
-    found = dunnett(baseline, list(several.values())) if baseline and several else None
-    return dict(zip(several, found, strict=True)) if found else {}
+    folds = range(FOLDS)
+    whole = {name: [one[fold] for fold in folds] for name, one in log_losses.items() if one.keys() >= set(folds)}
+    baseline = whole.pop(BASELINE, None)
+    found = dunnett(baseline, list(whole.values()), in_blocks=True) if baseline and whole else None
+    return dict(zip(whole, found, strict=True)) if found else {}
 
 
 def frontier(records: Sequence[Record]) -> list[Outcome]:
@@ -92,9 +97,9 @@ def ablation_table(found: Sequence[Outcome]) -> Table:
         "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
     }
     note = (
-        "Last epoch, trained on 50,000 images and scored on the 10,000 held out; mean ± standard deviation over seeds. "
-        "The loss is also given as a multiple of step 3's (less is better) with Dunnett's interval: 95 % confidence "
-        "that all intervals hold together, for these images, if the logarithms of the losses spread alike. Label "
+        "Last epoch on held-out writers, a sixth of them for each seed; mean ± standard deviation over these folds. "
+        "The loss is also given as a multiple of step 3's (less is better), fold by fold, with Dunnett's interval: "
+        "95 % confidence that all intervals hold together, if the logarithms of the losses spread alike. Label "
         "smoothing and mixup keep a network from being sure, which raises its loss: judge them by their accuracy. "
         "Seconds depend on what else the machine did, and leave out measuring norm statistics anew."
     )

@@ -1,4 +1,4 @@
-"""What the search tried, and how the best of it stands beside step 3."""
+"""What the search tried, and how the best of it stands beside the step 3 that it set out from (the baseline)."""
 
 import math
 import statistics
@@ -20,7 +20,7 @@ from mnist_lab.studies.search.space import EVERY, distributions, number_of
 from mnist_lab.studies.search.tables import times
 from mnist_lab.writers import FOLDS
 
-BASELINE = 0  # the trial that is step 3 as it is: the first starting point
+BASELINE = 0  # the trial that is the step 3 of before: the first starting point
 MANY = 50  # trials, before their choices can be told apart
 TREES = 32  # of the forest that tells them apart
 PLACE = Path("search", "trials.json")  # in a folder of records
@@ -94,7 +94,7 @@ def ranked(trials: Iterable[Trial]) -> list[Trial]:
 
 
 def trials_table(trials: Sequence[Trial], rows: int = 10) -> Table:
-    """Return the best trials that came to all folds, beside step 3."""
+    """Return the best trials that came to all folds, beside the baseline."""
     columns = {
         "trial": lambda one: one.number,
         "network": lambda one: one.network,
@@ -116,7 +116,7 @@ def trials_table(trials: Sequence[Trial], rows: int = 10) -> Table:
 
 
 def beside_baseline(trials: Iterable[Trial]) -> dict[int, float]:
-    """Return the loss of each trial as a multiple of step 3's on the same folds, by its number.
+    """Return the loss of each trial as a multiple of the baseline's on the same folds, by its number.
 
     Trials that came to no fold are left out. Empty as long as the baseline came to none.
     """
@@ -131,13 +131,13 @@ def beside_baseline(trials: Iterable[Trial]) -> dict[int, float]:
 
 
 def finding(trials: Sequence[Trial]) -> str:
-    """Say in a few words how far the best trial that came to all folds is from step 3 on the same folds."""
+    """Say in a few words how far the best trial that came to all folds is from the baseline on the same folds."""
     multiples = beside_baseline(trials)
     found = [one for one in ranked(trials) if one.number in multiples]
     if not found:
-        return f"{len(trials)} trials, and none beside step 3 yet"
+        return f"{len(trials)} trials, and none beside the baseline yet"
     best = multiples[found[0].number]
-    return f"The best of {len(trials)} trials has {best:.2f} times step 3's loss where it was chosen"
+    return f"The best of {len(trials)} trials has {best:.2f} times the baseline's loss where it was chosen"
 
 
 def importances(trials: Sequence[Trial]) -> dict[str, float]:
@@ -235,7 +235,7 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
         "s/epoch": lambda one: f"{mean(one, 'seconds_per_epoch'):.1f}",
         "seeds": lambda one: len(one.records),
         "loss": lambda one: f"{mean(one, 'loss'):.4f}",
-        "times step 3's": lambda one: UNKNOWN if one.loss is None else times(one.loss.mean),
+        "times the baseline's": lambda one: UNKNOWN if one.loss is None else times(one.loss.mean),
         "95 % interval": lambda one: UNKNOWN if one.loss is None else times(*one.loss.interval),
         "accuracy, %": lambda one: f"{100 * mean(one, 'accuracy'):.3f}",
         "gain": lambda one: UNKNOWN if one.accuracy is None else f"{100 * one.accuracy.mean:+.3f}",

@@ -5,101 +5,38 @@ is worth knowing, too. Where a change needs a value of its own, as another optim
 usual one: only step 3 itself was tuned, which favours it. An idea of your own is one more line in :func:`ablations`.
 """
 
-from collections.abc import Iterable
+import re
 from dataclasses import asdict
 from functools import partial
-from typing import Annotated, Literal
 
-from pydantic import Field
-from pydantic.dataclasses import dataclass
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim import SGD, AdamW, Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
-from torch.optim.swa_utils import update_bn
-
-from mnist_lab.augment import Augment
-from mnist_lab.batches import OrderedBatches
-from mnist_lab.data import Split
-from mnist_lab.recipe import STRICT, Recipe, one_of
-from mnist_lab.studies.search.distortions import DISTORTIONS
-from mnist_lab.studies.search.muon import MuonAndAdam
-from mnist_lab.studies.search.networks import NETWORKS, SIZES
+from mnist_lab.recipe import Recipe
+from mnist_lab.studies.search.notation import COMPACT
+from mnist_lab.studies.search.recipe import Variant
+from mnist_lab.writers import FOLDS
 
 BASELINE = "step-3"  # the name of step 3 among its ablations
-FAMILIES = ("step 3", "images", "labels", "rate", "average", "batch", "optimizer", "network", "frontier", "search")
 EPOCHS = (3, 5, 8)  # on the frontier; step 3 itself has 15
-SEEDS, MORE_SEEDS = 3, 5
+ON_TEST = 5  # seeds of the frontier
+# Channels of smaller networks, block by block, by about how many parameters they have.
+SIZES = {
+    "1k": (4, 4, 8, 8, 8, 12),
+    "2k": (4, 8, 8, 16, 16, 20),
+    "3k": (8, 8, 12, 20, 20, 28),
+    "4k": (8, 8, 12, 24, 24, 32),
+    "6k": (8, 8, 16, 32, 36, 44),
+}
 
 
-@dataclass(frozen=True, config=STRICT)
-class Variant(Recipe):
-    """A recipe of ours, and options that no step has. It is a :class:`recipe.AnyRecipe`."""
-
-    family: Annotated[str, one_of(FAMILIES)]  # what kind of thing is changed
-    name: str  # of its records
-    change: str  # in words
-    network_name: Annotated[str, one_of(("", *NETWORKS))] = ""  # empty for the recipe's own model
-    distortion: Annotated[str, one_of(("", *DISTORTIONS))] = ""  # empty for the recipe's own
-    method: Literal["Adam", "AdamW", "SGD", "Muon"] = "Adam"
-    cycled_momentum: bool = False  # high where the learning rate is low
-    smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0  # share of each label that is spread over all digits
-    fresh_statistics: bool = False  # whether norms are measured anew on the training images before scoring
-
-    @property
-    def kind(self) -> Literal["ablation", "frontier"]:
-        """Return the kind of its records."""
-        return "frontier" if self.family == "frontier" else "ablation"
-
-    @property
-    def score_on(self) -> Literal["held-out", "test"]:
-        """Return what it is scored on: not on the test images as long as one could still choose by the score."""
-        return "test" if self.kind == "frontier" else "held-out"
-
-    def network(self) -> nn.Sequential:
-        """Return a new network, with the weights that it starts from."""
-        return NETWORKS[self.network_name]() if self.network_name else super().network()
-
-    def augment(self) -> Augment | None:
-        """Return the engine that distorts a batch; None if nothing is to be distorted."""
-        return DISTORTIONS[self.distortion](self.policy(), self.epochs) if self.distortion else super().augment()
-
-    def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy of a batch, to smoothed labels (Szegedy et al., CVPR 2016, section 7)."""
-        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=self.smoothing)
-        return losses.mean()  # rounds as it did when the records were made; PyTorch's own mean does not
-
-    def optimizer(self, parameters: Iterable[nn.Parameter]) -> Optimizer:
-        """Return the optimizer for ``parameters``. Filters may decay, biases do not."""
-        if self.method == "Adam":
-            return super().optimizer(parameters)
-        if self.method == "Muon":
-            return MuonAndAdam(parameters, self.learning_rate)
-        parameters = list(parameters)
-        groups = [
-            {"params": [parameter for parameter in parameters if parameter.dim() > 1]},
-            {"params": [parameter for parameter in parameters if parameter.dim() <= 1], "weight_decay": 0.0},
-        ]
-        if self.method == "AdamW":
-            return AdamW(groups, self.learning_rate, weight_decay=0.1, fused=True)
-        return SGD(groups, self.learning_rate, momentum=0.9, nesterov=True, weight_decay=1e-4, fused=True)
-
-    def scheduler(self, optimizer: Optimizer, updates: int) -> LRScheduler | None:
-        """Return the learning-rate schedule, which may cycle Adam's momentum, too (Smith and Topin, section 3)."""
-        if not self.cycled_momentum:
-            return super().scheduler(optimizer, updates)
-        rate, climb = self.learning_rate, self.warmup
-        return OneCycleLR(optimizer, rate, total_steps=updates, pct_start=climb, anneal_strategy="linear")
-
-    def before_scoring(self, model: nn.Module, train: Split) -> None:
-        """Measure the norms' means and variances on the undistorted training images, if the recipe says so."""
-        if self.fresh_statistics:
-            update_bn(OrderedBatches(train), model)
+def compact(channels: tuple[int, ...]) -> str:
+    """Return CompactNet with so many channels after each block, as text."""
+    first, second, pooled, *others = channels
+    rest = "".join(f", separable {width}" for width in others)
+    return f"3x3 {first}, separable {second}, separable {pooled} pool{rest}, templates"
 
 
 def usual_seeds(variant: Variant) -> int:
-    """Return how many seeds it is trained from: more for the baseline, and for the frontier, which few recipes make."""
-    return MORE_SEEDS if variant.name == BASELINE or variant.kind == "frontier" else SEEDS
+    """Return how many seeds it is trained from: one for each fold of writers, or those of the frontier."""
+    return ON_TEST if variant.kind == "frontier" else FOLDS
 
 
 def vary(step: Recipe, family: str, name: str, words: str, **changes: object) -> Variant:
@@ -116,10 +53,9 @@ def ablations(step: Recipe) -> list[Variant]:
     """
     change = partial(vary, step)
 
-    def distorted(name: str, words: str, factor: float) -> Variant:
-        shift = round(factor * step.shift)  # whole pixels, so not quite by the factor if that is odd
+    def distorted(name: str, words: str, factor: float, shift: int) -> Variant:
         others = {kind: factor * getattr(step, kind) for kind in ("rotation", "scale", "shear")}
-        words += f", shifts up to {shift} pixel{'' if shift == 1 else 's'}"
+        words += f", shifts up to {shift} pixel{'' if shift == 1 else 's'}"  # whole ones, so not quite by the factor
         return change("images", name, words, shift=shift, **others)
 
     def batches(name: str, size: int) -> Variant:
@@ -128,42 +64,52 @@ def ablations(step: Recipe) -> list[Variant]:
         words = f"{size} images; peak rate {peak:g} and averaging {kept:g} to match"
         return change("batch", name, words, batch_size=size, learning_rate=peak, averaging=kept)
 
-    def network(name: str, words: str, network_name: str) -> Variant:
-        return change("network", name, words, network_name=network_name)
+    def network(name: str, words: str, layers: str = COMPACT, **options: object) -> Variant:
+        return change("network", name, words, layers=layers, **options)
 
+    half = step.learning_rate / 2
     sgd = "SGD, Nesterov momentum 0.9, peak rate 0.2, weight decay 0.0001"
     statistics = "norm statistics measured anew on undistorted images"
+    full = "3x3 8, 3x3 8, 3x3 8 pool, 3x3 16, 3x3 16, 3x3 16, templates"
+    narrower = compact((8, 8, 16, 40, 40, 52))
+    bent = re.sub(r"separable \d+", r"\g<0> bent", narrower)
+    average = "3x3 8, separable 8, separable 16 pool, separable 40, separable 40, separable 80, average"
+    early = "3x3 8 pool, separable 8, separable 16, separable 40, separable 40, separable 56, templates"
+    wide = "5x5 16 pool, separable 32, separable 40, separable 48, templates"
     return [
         change("step 3", BASELINE, "unchanged"),
         change("images", "no-augmentation", "no distortions", rotation=0.0, shift=0, scale=0.0, shear=0.0),
-        distorted("half-augmentation", "distortions half as strong", 0.5),
-        distorted("more-augmentation", "distortions 1.5 times as strong", 1.5),
-        change("images", "clean-end", "no distortions in the last two epochs", distortion="clean end"),
+        distorted("half-augmentation", "distortions half as strong", 0.5, shift=1),
+        distorted("more-augmentation", "distortions 1.5 times as strong", 1.5, shift=2),
+        change("images", "no-clean-end", "distortions to the end", clean_epochs=0),
+        change("images", "clean-end", "no distortions in the last three epochs", clean_epochs=3),
+        change("images", "elastic", "strokes bent as well, by up to 0.75 pixels", elastic=0.75),
         change("images", "balanced", "distortions balanced over each batch (Sobol)", distortion="balanced"),
         change("images", "mixup", "blended in pairs as well (mixup, α 0.2)", distortion="mixup"),
-        change("images", "cutout", "a black square of 6 x 6 pixels as well (cutout)", cutout=6),
+        change("images", "cutout", "a black square of 6 x 6 pixels as well (cutout)", distortion="cutout"),
         change("labels", "smoothing", "smoothed by 0.1", smoothing=0.1),
-        change("rate", "half-rate", "peak halved", learning_rate=step.learning_rate / 2),
+        change("labels", "teacher", "blended with 0.3 of what the average says", teacher=0.3),
+        change("rate", "half-rate", "peak halved", learning_rate=half),
         change("rate", "double-rate", "peak doubled", learning_rate=step.learning_rate * 2),
-        change("rate", "constant", "constant, at the peak", schedule="constant"),
+        change("rate", "constant", "constant, at half the peak", schedule="constant", learning_rate=half),
         change("rate", "short-warmup", "warm-up over a twentieth of the run", warmup=0.05),
         change("average", "no-average", "no averaging of the weights", averaging=0.0),
         change("average", "fresh-statistics", statistics, fresh_statistics=True),
         batches("half-batch", step.batch_size // 2),
         batches("double-batch", 2 * step.batch_size),
-        change("optimizer", "adamw", "AdamW, weight decay 0.1", method="AdamW"),
-        change("optimizer", "sgd", sgd, method="SGD", learning_rate=0.2),
+        change("optimizer", "adamw", "AdamW, weight decay 0.1", weight_decay=0.1),
+        change("optimizer", "sgd", sgd, method="SGD", learning_rate=0.2, weight_decay=1e-4),
         change("optimizer", "muon", "Muon for the blocks' 1x1 filters, at Adam's rate", method="Muon"),
         change("optimizer", "cycled-momentum", "Adam, momentum from 0.95 to 0.85 and back", cycled_momentum=True),
-        network("relu", "ReLU", "ReLU"),
-        network("leaky-relu", "LeakyReLU, slope 0.1", "LeakyReLU"),
-        network("scaled-norms", "norms with a scale", "scaled norms"),
-        network("bent-blocks", "norm and SiLU inside the separable blocks, too", "bent blocks"),
-        network("strided-stem", "stem 6x6, stride 2, no pooling; 24, 32, 40, 44 channels", "strided stem"),
-        network("full-convolutions", "ordinary convolutions; 8, 16, 16, 18 channels", "full convolutions"),
-        network("average-head", "average pooling, no templates; 16, 36, 48, 60 channels", "average head"),
-        network("wider", "16, 36, 44, 48 channels", "wider"),
-        network("dropout", "dropout of 0.05 after every block", "dropout"),
+        network("relu", "ReLU", activation="ReLU"),
+        network("leaky-relu", "LeakyReLU, slope 0.1", activation="LeakyReLU"),
+        network("scaled-norms", "norms with a scale; 52 channels last", narrower, norm="scale and shift"),
+        network("bent-blocks", "norm and SiLU inside the separable blocks, too; 52 channels last", bent),
+        network("full-convolutions", "ordinary convolutions; 8, 8, 8, 16, 16, 16 channels", full),
+        network("average-head", "average pooling, no templates; 80 channels last", average),
+        network("early-pooling", "pooling after the first block", early),
+        network("wide", "5x5 to 16 channels, pooled; three blocks of 32, 40, 48", wide),
+        network("dropout", "dropout of 0.05 after every block", dropout=0.05),
     ]
 
 
@@ -174,5 +120,5 @@ def frontier(step: Recipe) -> list[Variant]:
     """
     change = partial(vary, step, "frontier")
     sizes = {size: f"{', '.join(map(str, channels))} channels" for size, channels in SIZES.items()}
-    smaller = [change(size, words, network_name=size) for size, words in sizes.items()]
+    smaller = [change(size, words, layers=compact(SIZES[size])) for size, words in sizes.items()]
     return [*smaller, *(change(f"{epochs}-epochs", f"{epochs} epochs", epochs=epochs) for epochs in EPOCHS)]

@@ -68,7 +68,7 @@ class WeightAverage:
 
     An update keeps a share of the average: n / (9 + n) after n updates, and at most ``decay``. So the average forgets
     the random start at once, spans a tenth of the updates so far, and in the end about the last 1 / (1 - decay): with
-    0.998 that is 500 updates, reached after 4,491. The ramp is that of TensorFlow's ExponentialMovingAverage. It is
+    0.999 that is 1,000 updates, reached after 8,991. The ramp is that of TensorFlow's ExponentialMovingAverage. It is
     counted on the device: PyTorch's own ``AveragedModel`` makes the CPU wait for a GPU at every update.
     """
 

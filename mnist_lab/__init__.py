@@ -19,7 +19,7 @@ PERSONAL = (
 for name in [name for name in os.environ if name.startswith(PERSONAL)]:
     del os.environ[name]
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 
 class LabError(Exception):

@@ -148,8 +148,6 @@ def learning_rates(recipe: AnyRecipe, data: Dataset) -> list[float]:
 
 
 def describe(epoch: Epoch, epochs: int, score_on: str) -> str:
-    """Return one line on an epoch."""
-    return (
-        f"epoch {epoch.number:2d}/{epochs}   train loss {epoch.train.loss:.4f}  accuracy {epoch.train.accuracy:7.2%}   "
-        f"{score_on} loss {epoch.test.loss:.4f}  accuracy {epoch.test.accuracy:7.2%}   {epoch.seconds:5.1f} s"
-    )
+    """Return one line on an epoch, short enough for a page: of each, loss and accuracy."""
+    train, test = (f"{of.loss:.4f} {of.accuracy:7.2%}" for of in (epoch.train, epoch.test))
+    return f"epoch {epoch.number:2d}/{epochs}   train: {train}   {score_on}: {test}   {epoch.seconds:5.1f} s"

@@ -20,7 +20,7 @@ from mnist_lab.experiment import TARGET
 from mnist_lab.fields.figures import COLOURS, image_grid, outline, show_image, tidy
 
 # One colour for each step and what lies on the way to it, in every figure; told apart by colour-blind readers too.
-STEP_COLOURS = {"1": "#000000", "2a": "#e69f00", "2": "#56b4e9", "3a": "#009e73", "3": "#332288"}
+STEP_COLOURS = {"1": "#000000", "2a": "#e69f00", "2": "#56b4e9", "3a": "#009e73", "3b": "#cc79a7", "3": "#332288"}
 TARGET_COLOUR = "#555555"
 WRONG_COLOUR = "#c00000"
 ACCURACIES = (0, 50, 80, 90, 95, 97, 98, 98.5, 99, 99.2, 99.4, 99.5, 99.6, 99.7, 99.8, 99.9)  # labelled, %

@@ -49,7 +49,7 @@ def test_a_line_per_epoch(recipe, small, settings, capsys):
     experiment.train(recipe, small, settings)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
-    assert lines[1].startswith("epoch  2/2   train loss") and " test loss" in lines[1]
+    assert lines[1].startswith("epoch  2/2   train: ") and "%   test: " in lines[1] and len(lines[1]) <= 86
 
 
 def test_the_opening_is_that_of_the_first_batches(recipe, small, settings):

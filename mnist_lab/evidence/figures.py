@@ -54,8 +54,8 @@ def augmentation_preview(split: Split, augment: Augment | None, title: str, rows
     originals = split.images[:rows].float() / 255
     columns, generator = [originals] * (draws + 1), torch.Generator().manual_seed(0)
     if augment is not None:
-        drawn = [augment.draw(rows, generator).to(originals.device) for _ in range(draws)]
-        columns[1:] = [augment(originals, numbers) for numbers in drawn]
+        drawn = augment.draw(rows * draws, generator).to(originals.device)  # at once, as for an epoch
+        columns[1:] = [augment(originals, numbers) for numbers in drawn.split(rows)]
     for column, images in enumerate(columns):
         for axis, image in zip(axes[column :: draws + 1], images, strict=True):
             show_image(axis, 255 * image[0])

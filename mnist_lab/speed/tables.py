@@ -31,7 +31,7 @@ def together_rows(found: Benchmark) -> list[tuple[str, ...]]:
 
 
 def board_rows(found: Benchmark) -> list[tuple[str, ...]]:
-    """Return how soon the target is reached on held-out images, mean of all seeds, in the columns of BOARD_HEADERS."""
+    """Return how soon the target is reached on the test images, mean of all seeds, in the columns of BOARD_HEADERS."""
     rows = [
         (one.where, str(one.threads), str(len(one.epochs)), mean_of(one.epochs), mean_of(one.seconds))
         for one in found.board
@@ -68,10 +68,10 @@ def in_sentences(found: Benchmark) -> list[str]:
     """Return in words what the tables do not show."""
     alone = min((way for way in found.ways if way.threads == 1), key=lambda way: way.seconds_per_epoch)
     memory = NOT_MEASURED if found.peak_memory is None else f"{found.peak_memory:.2f} GiB"
-    target, held_out, gpu = f"{100 * TARGET:g} %", "The accuracy on held-out images", NOT_MEASURED
-    reached = f"{held_out} does not stay at {target}."
+    target, accuracy, gpu = f"{100 * TARGET:g} %", "The accuracy on the test images", NOT_MEASURED
+    reached = f"{accuracy} does not stay at {target}."
     if found.epochs_to_target is not None:
-        reached = f"{held_out} stays at or above {target} from epoch {found.epochs_to_target} on, after "
+        reached = f"{accuracy} stays at or above {target} from epoch {found.epochs_to_target} on, after "
         reached += f"{found.seconds_to_target:.0f} s."
     if found.gpu_run is not None and found.gpu_many is not None:
         gpu = f"{found.gpu_run:.2f} s for a run after a warm-up, {found.gpu_many:.1f} s for {MANY} seeds side by side"

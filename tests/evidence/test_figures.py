@@ -7,7 +7,7 @@ import torch
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from mnist_lab.augment import Policy, TensorEngine
+from mnist_lab.augment import CleanEnd, Policy, TensorEngine
 from mnist_lab.data import WRONG_TEST_LABELS
 from mnist_lab.evidence import figures
 from mnist_lab.evidence.records import Mistake, RecordError
@@ -56,6 +56,13 @@ def test_augmentation_preview_keeps_the_original_at_the_left(digits, drawn):
     assert torch.equal(digits.train.images, before)
     assert all(axis.patches for axis in figure.axes)  # framed, or one would not see what was shifted
     drawn(figures.augmentation_preview(digits.train, None, "no augmentation", rows=2, draws=1))
+
+
+def test_a_preview_is_of_an_epoch_that_is_distorted(digits):
+    engine = CleanEnd(TensorEngine(Policy(rotation=20)), distorted_epochs=1)
+    figure = figures.augmentation_preview(digits.train, engine, "preview", rows=1, draws=3)
+    original, *shown = [axis.images[0].get_array() for axis in figure.axes]
+    assert all((image != original).any() for image in shown)
 
 
 def test_learning_rate_is_drawn_over_epochs(drawn):
@@ -183,13 +190,13 @@ def test_a_marked_seed_stands_out(seeds, make_record, drawn):
 
 
 def test_each_recipe_has_its_colour_whatever_stands_beside_it(seeds, drawn):
-    names = ("1", "2a", "2", "3a", "3", "sgd")
-    records = [seeds([0.98, 0.99], name, kind="intermediate" if name[1:] == "a" else "step") for name in names]
+    names = ("1", "2a", "2", "3a", "3b", "3", "sgd")
+    records = [seeds([0.98, 0.99], name, kind="intermediate" if name[1:] in ("a", "b") else "step") for name in names]
     figure = drawn(figures.all_seeds([one for group in records for one in group], "study"))
     medians = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 5]
     assert [line.get_color() for line in medians] == [*figures.STEP_COLOURS.values(), figures.COLOURS[0]]
-    assert [line.get_linestyle() for line in medians] == ["-", "--", "-", "--", "-", "-"]
-    alone = figures.all_seeds(records[4], "study").axes[0].lines[0]
+    assert [line.get_linestyle() for line in medians] == ["-", "--", "-", "--", "--", "-", "-"]
+    alone = figures.all_seeds(records[5], "study").axes[0].lines[0]
     assert alone.get_color() == figures.STEP_COLOURS["3"]
 
 

@@ -122,7 +122,7 @@ def test_the_engine_is_the_one_asked_for(recipe):
     assert isinstance(replace(recipe, engine="albumentations").augment(), AlbumentationsEngine)
     assert replace(recipe, rotation=0.0, shift=0, scale=0.0, shear=0.0, clean_epochs=1).augment() is None
     ended = replace(recipe, epochs=5, clean_epochs=2).augment()
-    assert isinstance(ended, CleanEnd) and isinstance(ended.engine, TensorEngine) and ended.left == 3
+    assert isinstance(ended, CleanEnd) and isinstance(ended.engine, TensorEngine) and ended.distorted_left == 3
 
 
 @pytest.mark.parametrize("engine", ENGINES)

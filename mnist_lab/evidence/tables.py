@@ -179,7 +179,8 @@ def comparison_table(runs: Sequence[Record]) -> Table:
         rows.append(row + ("",) * (len(headers) - len(row)))
     scored = " and ".join(sorted({f"{run.settings.score_on} images of {run.data}" for run in runs}))
     interval = "Wilson's 95 % interval, the accuracies that so many images leave plausible for one network"
-    return Table(headers, rows, f"Last epoch, scored on {scored}; in brackets {interval}.", spare=("change", "loss", "McNemar p"))
+    note = f"Last epoch, scored on {scored}; in brackets {interval}."
+    return Table(headers, rows, note, spare=("change", "loss", "McNemar p"))
 
 
 def beside(gpu: Record, study: Sequence[Record]) -> str:

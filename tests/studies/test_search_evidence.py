@@ -109,6 +109,13 @@ def test_the_table_of_ablations(searched):
     assert lines[4].startswith("| images | no distortions | 7,306 | 6 | 99.30 ± 0.00 | 0.0205 | 1.60 | 1.56 – 1.64 |")
 
 
+def test_what_is_not_measured_yet_is_named(searched):
+    found, every = tables.ablations(searched), variants.ablations(STEP)
+    said = tables.not_measured(found, every)
+    assert said.startswith("Not measured yet: half-augmentation, ") and "sgd" not in said and said.endswith("dropout.")
+    assert tables.not_measured(found, [one for one in every if one.name in ("sgd", "relu")]) == ""
+
+
 def test_the_frontier_names_the_cheapest_on_target(costs):
     found = tables.frontier(costs)
     table = tables.frontier_table(found)

@@ -147,7 +147,8 @@ def test_what_was_confirmed_comes_before_what_only_looked_better(confirmed):
 
 
 def test_the_history_shows_every_trial(many):
-    (axis,) = figures.history(many, "a title").axes
+    (axis,) = figures.history([*many, made(80, state="pruned")], "a title").axes
+    assert axis.get_xlabel() == "trial (1 of 81 have no dot: they did not finish their first fold)"
     complete, pruned, best = axis.lines[:3]
     assert len(complete.get_xdata()) + len(pruned.get_xdata()) == len(many)
     drawn = dict(zip(complete.get_xdata(), complete.get_ydata(), strict=True))

@@ -14,10 +14,10 @@ from mnist_lab.studies.search.space import distributions
 from mnist_lab.studies.search.tables import Outcome, by_epochs, by_size
 from mnist_lab.studies.search.trials import Trial, beside_baseline
 
-MULTIPLE = "held-out loss as a multiple of the baseline's"
+MULTIPLE = "held-out loss, times the baseline's"
 FAR = 2.0  # where the axis of such multiples ends
 ACROSS = 3  # panels
-STATES = {"complete": (COLOURS[0], "came to all folds"), "pruned": ("#bbbbbb", "given up before")}
+STATES = {"complete": (COLOURS[0], "trained on both folds"), "pruned": ("#bbbbbb", "given up after the first fold")}
 SHADES = {"better": COLOURS[2], "worse": COLOURS[1], "no difference": "#777777"}
 
 
@@ -87,6 +87,7 @@ def _curve(axis: Axes, outcomes: Mapping[int, Outcome]) -> None:
 def history(trials: Sequence[Trial], title: str) -> Figure:
     """Show how every trial of the search stands beside the baseline, in the order they began."""
     multiples = beside_baseline(trials)
+    unseen = sum(one.number not in multiples for one in trials)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     axis = figure.subplots()
     for state, (colour, said) in STATES.items():
@@ -94,9 +95,11 @@ def history(trials: Sequence[Trial], title: str) -> Figure:
         axis.plot(numbers, [multiples[number] for number in numbers], "o", color=colour, markersize=4, label=said)
     complete = [one.number for one in trials if one.state == "complete" and one.number in multiples]
     best = list(accumulate((multiples[number] for number in complete), min))
-    axis.step(complete, best, where="post", color=COLOURS[0], linewidth=1, label="the best of these so far")
+    axis.step(complete, best, where="post", color=COLOURS[0], linewidth=1, label="best on both folds so far")
     axis.axhline(1, color=TARGET_COLOUR, linewidth=1)
     axis.set(title=title, xlabel="trial", ylabel=MULTIPLE, yscale="log")
+    if unseen:
+        axis.set_xlabel(f"trial ({unseen} of {len(trials)} have no dot: they did not finish their first fold)")
     _mark_multiples(axis, multiples.values())
     axis.legend(frameon=False, fontsize=9)
     tidy(axis)

@@ -16,35 +16,45 @@ from mnist_lab.studies.search.trials import Trial, beside_baseline
 
 MULTIPLE = "held-out loss, times the baseline's"
 FAR = 2.0  # where the axis of such multiples ends
+EDGE = 2.0  # where the axis of ablations ends
 ACROSS = 3  # panels
 STATES = {"complete": (COLOURS[0], "trained on both folds"), "pruned": ("#bbbbbb", "given up after the first fold")}
 SHADES = {"better": COLOURS[2], "worse": COLOURS[1], "no difference": "#777777"}
 
 
 def ablations(found: Sequence[Outcome], title: str) -> Figure:
-    """Show how far each ablation's loss lies from the baseline's, with its interval, family by family."""
+    """Show how far each ablation's loss lies from the baseline's, with its interval, family by family.
+
+    A loss beyond EDGE is not drawn to scale: an arrow tells it.
+    """
     shown = [outcome for outcome in found if outcome.gain is not None]
     figure = Figure(figsize=(9.5, 0.27 * len(shown) + 1.5), layout="constrained")
     axis = figure.subplots()
-    for place, outcome in enumerate(shown):
-        low, high = map(math.exp, outcome.gain.interval)
+    multiples = [(math.exp(outcome.gain.mean), *map(math.exp, outcome.gain.interval)) for outcome in shown]
+    for place, (outcome, (mean, low, high)) in enumerate(zip(shown, multiples, strict=True)):
         colour = SHADES[outcome.verdict]
+        if mean > EDGE:
+            axis.text(EDGE, place, f"{mean:.1f} →", color=colour, fontsize=9, ha="right", va="center")
+            continue
         axis.plot([low, high], [place, place], color=colour, linewidth=1.5, solid_capstyle="butt")
-        axis.plot(math.exp(outcome.gain.mean), place, "o", color=colour, markersize=5)
+        axis.plot(mean, place, "o", color=colour, markersize=5)
     first = 0
-    for _, family in groupby(shown, key=lambda outcome: outcome.family):
+    for name, family in groupby(shown, key=lambda outcome: outcome.family):
         if first:
             axis.axhline(first - 0.5, color="#dddddd", linewidth=0.8)
-        first += len(list(family))
+        last = first + len(list(family))
+        axis.annotate(name, (1.01, (first + last - 1) / 2), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        first = last
     axis.axvline(1, color=TARGET_COLOUR, linewidth=1)
-    axis.set_yticks(range(len(shown)), [f"{outcome.family}: {outcome.result.change}" for outcome in shown], fontsize=9)
+    axis.set_yticks(range(len(shown)), [outcome.result.change for outcome in shown], fontsize=9)
     axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.set(
         title=title,
         xlabel="held-out loss as a multiple of step 3's; less is better\n(95 % confidence that all intervals hold)",
         xscale="log",
+        xlim=(min([1.0, *(low for _, low, _ in multiples)]) / 1.03, EDGE),
     )
-    axis.xaxis.set_major_locator(FixedLocator((0.5, 0.8, 1, 1.25, 1.6, 2, 3, 5, 10)))
+    axis.xaxis.set_major_locator(FixedLocator((0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8, 2)))
     axis.xaxis.set_major_formatter("{x:g}")
     axis.xaxis.set_minor_formatter(NullFormatter())
     for name, colour in SHADES.items():

@@ -161,10 +161,17 @@ def test_slices_show_numbers_and_names(many):
     peak, stem, _, width, *_ = figure.axes
     assert peak.get_xscale() == "log" and stem.get_xticklabels()[0].get_text() == "3x3"
     asked = sum("first width" in one.choices for one in many)
-    assert 0 < len(width.collections[0].get_offsets()) == asked < len(many)
+    dots = [line for line in width.lines if line.get_marker() == "o"]
+    assert 0 < len(dots) == asked < len(many) and width.get_xlabel() == "channels of the first layer"
+    hollow = [line for line in peak.lines if line.get_marker() == "o" and line.get_markerfacecolor() == "none"]
+    assert len(hollow) == 1 + sum(one.state == "pruned" for one in many)
+    assert [line.get_xdata()[0] for line in hollow if line.get_color() == "black"] == [many[0].choices["peak"]]
     figure.canvas.draw()
 
 
 def test_bars_show_importances():
-    (axis,) = figures.importances({"peak": 0.7, "teacher": 0.3}, "a title").axes
-    assert [bar.get_width() for bar in axis.patches] == [70, 30]
+    others = {f"choice {number}": 0.001 for number in range(20)}
+    (axis,) = figures.importances({"peak": 0.7, "teacher": 0.2} | others, "a title").axes
+    assert len(axis.patches) == figures.MOST and [bar.get_width() for bar in axis.patches[:2]] == [70, 20]
+    assert axis.get_yticklabels()[0].get_text() == "peak of the rate"
+    assert set(figures.WORDS) <= set(space.EVERY)

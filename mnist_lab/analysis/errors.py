@@ -25,7 +25,7 @@ class Writers(Protocol):
 
 @dataclass(frozen=True)
 class Budget:
-    """The errors of a mean seed, image by image."""
+    """The errors of an average seed, image by image."""
 
     name: str  # of the recipe
     seeds: int
@@ -34,11 +34,11 @@ class Budget:
 
     @property
     def errors(self) -> float:
-        """Return the errors of a mean seed."""
+        """Return the errors of an average seed."""
         return float(self.shares.sum())
 
     def parts(self) -> dict[str, float]:
-        """Return the errors of a mean seed by what they are, which add up to all of them."""
+        """Return the errors of an average seed by what they are, which add up to all of them."""
         wrong = np.isin(np.arange(self.images), WRONG_TEST_LABELS)
         always, mostly = self.shares == 1, (self.shares > 0.5) & (self.shares < 1)
         rarely = self.shares <= 0.5
@@ -69,12 +69,12 @@ class Exchange:
 
     @property
     def gained(self) -> float:
-        """Return the errors of a mean seed that went away."""
+        """Return the errors of an average seed that went away."""
         return float(self.gains.clip(min=0).sum())
 
     @property
     def lost(self) -> float:
-        """Return the errors of a mean seed that came."""
+        """Return the errors of an average seed that came."""
         return float((-self.gains).clip(min=0).sum())
 
     def most(self, count: int, sign: int = 1) -> list[int]:
@@ -95,7 +95,7 @@ class Group:
     name: str
     writers: int
     images: int
-    rate: float  # misread by a mean seed, in [0, 1]
+    rate: float  # misread by an average seed, in [0, 1]
     interval: Interval  # other writers of the kind
 
 

@@ -34,7 +34,7 @@ FAMILY_WORDS = {
 def error_budget(found: Budget, groups: Sequence[Group], concentration: np.ndarray | None, title: str) -> Figure:
     """Show each misread image as a step as high as the share of seeds that misread it, coloured by what it is.
 
-    The area below is the errors of a mean seed. Beside it, where writers are known: how often each population is
+    The area below is the errors of an average seed. Beside it, where writers are known: how often each population is
     misread, and how many writers make how many of the errors.
     """
     known = bool(groups)
@@ -64,7 +64,7 @@ def _steps_of_images(axis: Axes, found: Budget) -> None:
     axis.set(xlim=(0, max(start, 1)), ylim=(0, 1))
     axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     legend = axis.legend(frameon=False, fontsize=9, loc="upper right")
-    legend.set_title(f"{found.errors:.1f} errors of a mean seed (the area)", prop={"size": 9})
+    legend.set_title(f"{found.errors:.1f} errors of an average seed (the area)", prop={"size": 9})
     tidy(axis)
 
 
@@ -115,7 +115,7 @@ def _writers(axis: Axes, concentration: np.ndarray) -> None:
 
 
 def exchanges(found: Sequence[Exchange], title: str) -> Figure:
-    """Show how many errors of a mean seed went away at each step, and how many came."""
+    """Show how many errors of an average seed went away at each step, and how many came."""
     figure = Figure(figsize=(8, 0.62 * len(found) + 1.1), layout="constrained")
     axis = figure.subplots()
     for place, one in enumerate(found):

@@ -29,7 +29,7 @@ def budget_table(found: Sequence[Budget]) -> Table:
     parts = list(found[0].parts())
     rows = [(one.name, str(one.seeds), f"{one.errors:.1f}", *(f"{part:.1f}" for part in one.parts().values()))
             for one in found]  # fmt: skip
-    note = "Errors of a mean seed in 10,000 test images. A part of them is what its images cost a mean seed."
+    note = "Errors of an average seed in 10,000 test images. A part of them is what its images cost an average seed."
     return Table(("step", "seeds", "errors", *parts), rows, note)
 
 

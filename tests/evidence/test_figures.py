@@ -183,13 +183,15 @@ def test_a_marked_seed_stands_out(seeds, make_record, drawn):
 
 
 def test_each_recipe_has_its_colour_whatever_stands_beside_it(seeds, drawn):
-    names = ("1", "2a", "2", "3a", "3", "sgd")
-    records = [seeds([0.98, 0.99], name, kind="intermediate" if name[1:] == "a" else "step") for name in names]
+    names = ("1", "2a", "2", "3a", "3b", "3", "sgd")
+    records = [seeds([0.98, 0.99], name, kind="intermediate" if name[1:] in ("a", "b") else "step") for name in names]
     figure = drawn(figures.all_seeds([one for group in records for one in group], "study"))
     medians = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 5]
     assert [line.get_color() for line in medians] == [*figures.STEP_COLOURS.values(), figures.COLOURS[0]]
-    assert [line.get_linestyle() for line in medians] == ["-", "--", "-", "--", "-", "-"]
-    alone = figures.all_seeds(records[4], "study").axes[0].lines[0]
+    assert [line.get_linestyle() for line in medians] == ["-", "--", "-", "--", "--", "-", "-"]
+    bands = [shape for shape in figure.axes[0].collections if isinstance(shape, PolyCollection)]
+    assert len(bands) == 4 and "dashed: on the way to a step" in figure.axes[0].get_title()
+    alone = figures.all_seeds(records[5], "study").axes[0].lines[0]
     assert alone.get_color() == figures.STEP_COLOURS["3"]
 
 

@@ -3,6 +3,7 @@
 All of it is of the test images, looked at after the recipe was settled: nothing is chosen by it.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -57,6 +58,14 @@ def budget(records: Sequence[Record], name: str = "") -> Budget:
     for one in records:
         shares[list(one.misread)] += 1 / len(records)
     return Budget(name or records[0].name, len(records), len(shares), shares.round(9))  # 30 times 1/30 is 1
+
+
+def read_as(records: Sequence[Record]) -> dict[int, int]:
+    """Return as what each image that any of the runs misreads is read by most of those that misread it."""
+    seen: dict[int, Counter[int]] = defaultdict(Counter)
+    for mistake in (mistake for one in records for mistake in one.mistakes):
+        seen[mistake.index][mistake.predicted] += 1
+    return {image: digits.most_common(1)[0][0] for image, digits in seen.items()}
 
 
 @dataclass(frozen=True)

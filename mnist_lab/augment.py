@@ -73,25 +73,6 @@ class TensorEngine:
         return resample(images, numbers.view(-1, 2, 3))
 
 
-class CleanEnd:
-    """An engine that distorts images in the first epochs only, and then shows them as they are. It is an Augment.
-
-    So the weights and the norms' statistics settle on images like those that are scored (He et al., "Data augmentation
-    revisited", 2019). Each call of ``draw`` counts as an epoch, and all draw alike: the order of images stays.
-    """
-
-    def __init__(self, engine: Augment, distorted_epochs: int):
-        self.engine, self.left = engine, distorted_epochs
-
-    def draw(self, images: int, generator: torch.Generator) -> Tensor:
-        """Return what the engine draws."""
-        self.left -= 1
-        return self.engine.draw(images, generator)
-
-    def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
-        return self.engine(images, numbers) if self.left >= 0 else images
-
-
 def inverse_matrix(drawn: Distortions, height: int = 28, width: int = 28) -> Tensor:
     """Return where each pixel of a distorted image comes from, as a matrix (B, 2, 3) for :func:`resample`.
 
@@ -124,6 +105,25 @@ def pixel_centres(height: int, width: int, device: torch.device) -> Tensor:
     """Return x, y and 1 of each pixel (3, H * W): what ``F.affine_grid`` would compute again for every batch."""
     places = F.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False).view(-1, 2)
     return F.pad(places, [0, 1], value=1.0).T.contiguous().to(device)
+
+
+class CleanEnd:
+    """An engine that distorts images in the first epochs only, and then shows them as they are. It is an Augment.
+
+    So the weights and the norms' statistics settle on images like those that are scored (He et al., "Data augmentation
+    revisited", 2019). Each call of ``draw`` counts as an epoch, and all draw alike: the order of images stays.
+    """
+
+    def __init__(self, engine: Augment, distorted_epochs: int):
+        self.engine, self.distorted_left = engine, distorted_epochs
+
+    def draw(self, images: int, generator: torch.Generator) -> Tensor:
+        """Return what the engine draws."""
+        self.distorted_left -= 1
+        return self.engine.draw(images, generator)
+
+    def __call__(self, images: Tensor, numbers: Tensor) -> Tensor:
+        return self.engine(images, numbers) if self.distorted_left >= 0 else images
 
 
 class AlbumentationsEngine:

@@ -66,7 +66,7 @@ def recipe() -> Recipe:
         shift=2,
         scale=0.1,
         shear=6.0,
-        cutout=0,
+        clean_epochs=0,
         engine="tensor",
     )
 
@@ -94,7 +94,7 @@ def make_record() -> Callable[..., Record]:
         device_type: str = "cpu",
         device: str = "a processor",
         score_on: str = "test",
-        parameters: int = 7306,
+        parameters: int = 7946,
         recipe: dict | None = None,
         **changes,
     ) -> Record:
@@ -114,7 +114,7 @@ def make_record() -> Callable[..., Record]:
             "scored_images": 10_000,
             "recipe": {"model": "CompactNet", "epochs": len(accuracies)} | (recipe or {}),
             "settings": Settings(seed, "cpu", 1, "MNIST", score_on, None),
-            "model": Facts("CompactNet", parameters, parameters, 480_640, 28),
+            "model": Facts("CompactNet", parameters, parameters, 450_312, 28),
             "history": history,
             "opening_loss": 2.3,
             "mistakes": [Mistake(index, 1, 7, 0.6) for index in range(wrong)],

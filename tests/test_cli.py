@@ -147,5 +147,5 @@ def test_every_network_is_listed_with_its_origin(capsys):
     assert cli.main(["models", "--json"]) == 0
     found = {model["name"]: model for model in json.loads(capsys.readouterr().out)}
     assert len(found) == len(lines) - 1
-    assert (found["CompactNet"]["trainable"], found["CompactNet"]["origin"]) == (7306, "own")
+    assert (found["CompactNet"]["trainable"], found["CompactNet"]["origin"]) == (7946, "own")
     assert (found["E3"]["trainable"], found["E3"]["origin"]) == (7236, "dhairyag/multi_models_MNIST")

@@ -246,7 +246,7 @@ def test_forgotten_moves_are_noticed(gpu, recipe, on_gpu, monkeypatch):
 
 @pytest.mark.parametrize("changes", [{"model": name} for name in MODELS] + [{"engine": "albumentations"}])
 def test_training_stays_on_the_gpu(gpu, recipe, on_gpu, changes):
-    recipe, data = replace(recipe, epochs=1, cutout=4, **changes), experiment.load_data(on_gpu)
+    recipe, data = replace(recipe, epochs=1, **changes), experiment.load_data(on_gpu)
     run = experiment.train(recipe, data, on_gpu, on_epoch=lambda epoch: None, also_unaveraged=True)
     places = {tensor.device for tensor in run.model.state_dict().values()}
     assert places == {data.train.images.device} == {GPU} and run.probabilities.device == CPU

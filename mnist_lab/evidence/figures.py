@@ -54,8 +54,8 @@ def augmentation_preview(split: Split, augment: Augment | None, title: str, rows
     originals = split.images[:rows].float() / 255
     columns, generator = [originals] * (draws + 1), torch.Generator().manual_seed(0)
     if augment is not None:
-        drawn = [augment.draw(rows, generator).to(originals.device) for _ in range(draws)]
-        columns[1:] = [augment(originals, numbers) for numbers in drawn]
+        drawn = augment.draw(rows * draws, generator).to(originals.device)  # at once, as for an epoch
+        columns[1:] = [augment(originals, numbers) for numbers in drawn.split(rows)]
     for column, images in enumerate(columns):
         for axis, image in zip(axes[column :: draws + 1], images, strict=True):
             show_image(axis, 255 * image[0])
@@ -91,7 +91,7 @@ def learning_curves(records: Sequence[Record]) -> Figure:
     for record in records:
         dashed.setdefault(tuple(epoch.train for epoch in record.history), []).append(record.name)
     shares: list[float] = []  # misread in the later epochs
-    for record, colour in zip(records, colours([record.name for record in records]), strict=True):
+    for place, (record, colour) in enumerate(zip(records, colours([record.name for record in records]), strict=True)):
         numbers, trained = [epoch.number for epoch in record.history], tuple(epoch.train for epoch in record.history)
         said = f"{row_name(record)}  {record.change}: {record.settings.score_on} images"
         curves = [("-", [epoch.test for epoch in record.history], said)]
@@ -100,8 +100,9 @@ def learning_curves(records: Sequence[Record]) -> Figure:
         for style, values, said in curves:
             misread = [share_misread(value.accuracy, record) for value in values]
             shares += misread[2:] or misread
-            loss.plot(numbers, [value.loss for value in values], style, color=colour, label=said)
-            accuracy.plot(numbers, misread, style, color=colour)
+            look = {"color": colour, "linewidth": 1.5 + place, "zorder": 2 - place / 10}  # equal curves show
+            loss.plot(numbers, [value.loss for value in values], style, label=said, **look)
+            accuracy.plot(numbers, misread, style, **look)
     loss.set(xlabel="epoch", ylabel="cross-entropy, nats (logarithmic)", yscale="log")
     loss.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     loss.yaxis.set_major_formatter("{x:g}")
@@ -190,8 +191,9 @@ def confusion(record: Record) -> Figure:
     counts = torch.zeros(10, classes, dtype=torch.int64)
     for mistake in record.mistakes:
         counts[mistake.label, mistake.predicted] += 1
-    label, predicted = divmod(int(counts.argmax()), classes)
-    often = f"most often {label} as {predicted}" if record.mistakes else "none at all"
+    most = (counts == counts.max()).nonzero().tolist()
+    often = "most often " + " and ".join(f"{label} as {predicted}" for label, predicted in most[:3])
+    often = often if record.mistakes else "none at all"
     title = f"{len(record.mistakes)} of {record.scored_images:,} images misread, {often} ({record.data})"
     figure = Figure(figsize=(5.8, 5), layout="constrained")
     axis = figure.subplots()

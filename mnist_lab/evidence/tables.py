@@ -167,7 +167,7 @@ def unknown_writers(known: bool) -> str:
 def comparison_table(runs: Sequence[Record]) -> Table:
     """Return single runs; from the second on, each is compared image by image with the one above it."""
     headers = ("step", "change", "loss", "accuracy", "wrong")
-    headers += ("gain, points", "only now right", "only before right", "McNemar p") if len(runs) > 1 else ()
+    headers += ("gain, points", "newly right", "newly wrong", "McNemar p") if len(runs) > 1 else ()
     rows = []
     for before, after in zip([None, *runs], runs, strict=False):
         count, wrong = after.scored_images, len(after.mistakes)
@@ -179,7 +179,8 @@ def comparison_table(runs: Sequence[Record]) -> Table:
             row += (points, str(gained), str(lost), p_value(mcnemar(gained, lost)))
         rows.append(row + ("",) * (len(headers) - len(row)))
     scored = " and ".join(sorted({f"{run.settings.score_on} images of {run.data}" for run in runs}))
-    note = f"Last epoch, scored on {scored}; in brackets Wilson's 95 % interval, what so many images leave open."
+    interval = "Wilson's 95 % interval, the accuracies that so many images leave plausible for one network"
+    note = f"Last epoch, scored on {scored}; in brackets {interval}."
     return Table(headers, rows, note, spare=("change", "loss", "McNemar p"))
 
 

@@ -43,7 +43,7 @@ class Benchmark(BaseModel):
     shares: dict[str, float]  # of the time of PyTorch's layers on one thread, by part of training
     costs: list[Cost] = []  # of a step on one thread, by layers, part and cause
     throughputs: list[Throughput] = []
-    board: list[Reached] = []  # how soon the accuracy on held-out images stays at 99.4 % or above
+    board: list[Reached] = []  # how soon the accuracy on the test images stays at 99.4 % or above
     two_processes: float  # times the images per second of one process
     epochs_to_target: int | None  # of the first seed on one core
     seconds_to_target: float | None  # wall clock, evaluation included
@@ -66,7 +66,7 @@ def measure(
     ways = compare_ways(recipe, settings, rounds, sample)
     rates = throughputs(recipe, settings, min(rounds, 3), share * SECONDS)
     board, memory = time_to_target(recipe, settings, seeds) if device.type == "cpu" else ([], None)
-    rate, held_out = matrix_rate(), replace(settings, score_on="held-out", train_limit=None)
+    rate, whole = matrix_rate(), replace(settings, score_on="test", train_limit=None)
     return Benchmark(
         kind="benchmark",
         recipe=recipe,
@@ -81,8 +81,8 @@ def measure(
         epochs_to_target=board[0].epochs[0] if board else None,
         seconds_to_target=board[0].seconds[0] if board else None,
         peak_memory=memory,
-        gpu_run=time_runs(recipe, held_out, [0]) if device.type == "cuda" else None,
-        gpu_many=time_runs(recipe, held_out, range(MANY)) if device.type == "cuda" else None,
+        gpu_run=time_runs(recipe, whole, [0]) if device.type == "cuda" else None,
+        gpu_many=time_runs(recipe, whole, range(MANY)) if device.type == "cuda" else None,
         environment=replace(environment(device), threads=settings.threads),
     )
 

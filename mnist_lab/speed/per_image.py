@@ -37,11 +37,8 @@ def albumentations_transform(policy: Policy, probability: float = 1.0) -> Transf
 
 
 def torchvision_transform(policy: Policy) -> Transform:
-    """Return ``policy`` and the normalisation as one writes them for torchvision. Raises ValueError for a cutout."""
+    """Return ``policy`` and the normalisation as one writes them for torchvision."""
     from torchvision.transforms import InterpolationMode, v2
-
-    if policy.cutout:
-        raise ValueError("the torchvision pipeline has no cutout: set it to 0")
 
     return v2.Compose(
         [

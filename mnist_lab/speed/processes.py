@@ -43,7 +43,7 @@ class Throughput:
 
 @dataclass(frozen=True, config=STRICT)
 class Reached:
-    """How soon a run is at the target on held-out images, and stays there; for each seed, None if it does not."""
+    """How soon a run is at the target on the test images, and stays there; for each seed, None if it does not."""
 
     where: str  # "one core"
     threads: int
@@ -101,7 +101,7 @@ def time_to_target(recipe: Recipe, settings: Settings, seeds: Sequence[int]) -> 
 
     Returns also the GiB of memory that a process held at its peak.
     """
-    own = replace(settings, device="cpu", score_on="held-out", train_limit=None)
+    own = replace(settings, device="cpu", score_on="test", train_limit=None)
     board, memory = [], []
     for where, at_once, threads in (("one core", 2, 1), ("two cores", 1, 2)):
         with processes(at_once) as pool:

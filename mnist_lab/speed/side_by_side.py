@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
 from tqdm import tqdm
 
-from mnist_lab.augment import AlbumentationsEngine
+from mnist_lab.augment import AlbumentationsEngine, CleanEnd
 from mnist_lab.data import Dataset
 from mnist_lab.experiment import Run, assemble, measure_opening
 from mnist_lab.recipe import AnyRecipe, ParameterError, Settings
@@ -33,7 +33,10 @@ def train_together(
     Calls ``on_epoch`` after each epoch of each seed. All times are those of the seeds together. Raises ParameterError
     for several seeds with albumentations, and torch.OutOfMemoryError if they do not fit into a GPU.
     """
-    if len(seeds) > 1 and isinstance(recipe.augment(), AlbumentationsEngine):
+    engine = recipe.augment()
+    if isinstance(engine, CleanEnd):
+        engine = engine.engine
+    if len(seeds) > 1 and isinstance(engine, AlbumentationsEngine):
         raise ParameterError(
             "ENGINE 'albumentations' draws from one seed for a whole batch, so seeds cannot train side by side with "
             "it: use 'tensor', or --parallel 1"

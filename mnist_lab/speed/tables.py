@@ -31,7 +31,7 @@ def together_rows(found: Benchmark) -> list[tuple[str, ...]]:
 
 
 def board_rows(found: Benchmark) -> list[tuple[str, ...]]:
-    """Return how soon the target is reached on held-out images, mean of all seeds, in the columns of BOARD_HEADERS."""
+    """Return how soon the target is reached on the test images, mean of all seeds, in the columns of BOARD_HEADERS."""
     return [
         (one.where, str(one.threads), str(len(one.epochs)), mean_of(one.epochs), mean_of(one.seconds))
         for one in found.board

@@ -93,8 +93,8 @@ def usable_layers(recipe: Recipe, device: torch.device) -> dict[str, Prepare]:
 
 
 def train_once(recipe: Recipe, data: Dataset, settings: Settings, prepare: Prepare = AS_IT_IS) -> Callable[[], object]:
-    """Return what trains ``recipe`` for one more epoch each time, at its first learning rate."""
-    parts = assemble(recipe, data, settings, prepare)
+    """Return what trains ``recipe`` for one more epoch each time, at its first learning rate, on distorted images."""
+    parts = assemble(replace(recipe, clean_epochs=0), data, settings, prepare)  # so many epochs may be its last ones
     return partial(train_one_epoch, parts.model, parts.batches, parts.optimizer, None, parts.average, recipe.loss)
 
 

@@ -14,7 +14,7 @@ def test_confidence_is_measured_on_held_out_images(training):
     labels[:10] = 9  # the least probable ones are wrong, but for the one that is a 9
     of = [replace(training, settings=replace(training.settings, score_on="held-out", seed=seed)) for seed in range(6)]
     found = handwriting.measure_confidence(probabilities, labels, of)
-    assert (found.images, found.networks, found.scored_on) == (2000, 6, "writers")
+    assert (found.images, found.networks, found.scored_on) == (2000, 6, "held-out")
     assert (found.unsure, found.wrong_of_sure, found.wrong_of_unsure) == (8, 1, 8)
     assert found.sure_from == probabilities[8].max()
 

@@ -76,7 +76,7 @@ def test_what_was_seen_comes_back(training, store, digits, tmp_path):
     found = networks.probabilities(training, store, digits.test)
     wrong = (found.argmax(1) != digits.test.labels).nonzero().flatten().tolist()
     assert sorted(seen.errors) == wrong and seen.confidences == sorted(seen.confidences, reverse=True)
-    assert arrays.filters.shape == (16, 5, 5) and arrays.templates.shape == (48, 6, 6)
+    assert arrays.filters.shape == (8, 3, 3) and arrays.templates.shape == (56, 5, 5)
     assert arrays.maps["occlusion, random"].shape == (len(seen.shown), 28, 28)
     assert abs(seen.agreement["gradient"]["random"]) < 0.7
     labels = digits.train.labels[: training.settings.train_limit][torch.tensor(seen.neighbours)]

@@ -86,7 +86,7 @@ def test_so_many_weights_stay(training, store, data, tuned):
     alive = sum(int((layer.weight != 0).sum()) for layer in layers)
     assert alive / sum(layer.weight.numel() for layer in layers) == pytest.approx(0.3, abs=0.002)
     size, work = smaller.cost(way, fold_batch_norm(model))
-    assert size < 0.5 * 4 * 7306 and work < 480_640 / 2
+    assert size < 0.5 * 4 * 7946 and work < 450_312 / 2
 
 
 def test_a_network_trains_on_while_weights_go_and_while_bits_are_few(training, data):
@@ -124,12 +124,12 @@ def test_templates_become_mixtures_of_a_few(network):
 
 def test_costs_are_those_of_the_deployed_network():
     deployed = fold_batch_norm(CompactNet())
-    assert smaller.cost(Way("none", 32, False), deployed) == (4 * 7306, 480_640)
-    assert smaller.cost(Way("bits", 16, False), deployed)[0] == 2 * 7306
-    biases = 16 + 32 + 40 + 48 + 48 + 10
-    channels = 16 + (16 + 32) + (32 + 40) + (40 + 48) + 48 + 10
-    assert smaller.cost(Way("bits", 8, False), deployed)[0] == (7306 - biases) + 4 * biases + 4 * channels + 5 * 9
-    assert smaller.cost(Way("rank", 4, False), deployed)[0] == 4 * (7306 - 48 * 36 + 4 * (48 + 36))
+    assert smaller.cost(Way("none", 32, False), deployed) == (4 * 7946, 450_312)
+    assert smaller.cost(Way("bits", 16, False), deployed)[0] == 2 * 7946
+    biases = 8 + 8 + 16 + 40 + 40 + 56 + 56 + 10
+    channels = 8 + (8 + 8) + (8 + 16) + (16 + 40) + (40 + 40) + (40 + 56) + 56 + 10
+    assert smaller.cost(Way("bits", 8, False), deployed)[0] == (7946 - biases) + 4 * biases + 4 * channels + 5 * 13
+    assert smaller.cost(Way("rank", 4, False), deployed)[0] == 4 * (7946 - 56 * 25 + 4 * (56 + 25))
 
 
 def test_a_network_without_templates_is_refused():

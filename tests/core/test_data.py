@@ -141,7 +141,7 @@ def test_to_score_on_held_out_writers_they_have_to_be_known(folder, monkeypatch)
     monkeypatch.setenv("MNIST_LAB_DATA", str(folder))
     assert options.find_data(folder, {"SCORE_ON": "test"}) == {}
     with pytest.raises(DataNotFound, match="no QMNIST in"):
-        options.find_data(folder, {"SCORE_ON": "writers"})
+        options.find_data(folder, {"SCORE_ON": "held-out"})
 
 
 def test_what_was_found_instead_is_told(tmp_path, raw_files):
@@ -247,21 +247,11 @@ def test_digits_sample_says_that_it_is_not_mnist(digits):
     assert digits.train.images[:, :, :4].max() == 0  # the frame, as in MNIST
 
 
-def test_held_out_images_keep_the_proportions_and_never_change(digits):
-    rest, held = data.hold_out(digits.train, 400)
-    assert (len(rest), len(held)) == (1037, 400)
-    together = torch.cat([rest.images, held.images]).flatten(1).sum(1, dtype=torch.int64).sort().values
-    assert torch.equal(together, digits.train.images.flatten(1).sum(1, dtype=torch.int64).sort().values)
-    expected = torch.bincount(digits.train.labels) * 400 / 1437
-    assert (torch.bincount(held.labels) - expected).abs().max() <= 1
-    assert torch.equal(held.images, data.hold_out(digits.train, 400)[1].images)
-
-
-def test_mnist_is_held_out_as_it_always_was(mnist):
-    rest, held = data.hold_out(mnist.train, 10_000)
-    assert len(rest) == 50_000
-    # Results chosen on these images are only comparable while they are these images.
-    assert hashlib.sha256(held.labels.numpy().tobytes()).hexdigest()[:12] == "e5a4907d61ab"
+def test_digits_sample_keeps_the_proportions_and_never_changes(digits):
+    train, test = torch.bincount(digits.train.labels), torch.bincount(digits.test.labels)
+    assert (test - (train + test) * 360 / 1797).abs().max() <= 1
+    # Results on these images are only comparable while they are these images.
+    assert hashlib.sha256(digits.test.labels.numpy().tobytes()).hexdigest()[:12] == "e61005ab3ef6"
 
 
 def test_the_wrong_test_labels_are_those_of_the_study():

@@ -64,7 +64,7 @@ def test_the_opening_tells_recipes_apart(recipe, small, settings):
     opening = experiment.measure_opening(recipe, small, settings)
     assert experiment.measure_opening(recipe, small, settings) == opening
     changes = {
-        "rotation": 11.0,
+        "rotation": 13.0,
         "learning_rate": 0.02,
         "schedule": "constant",
         "model": "SkeletonNet",
@@ -73,15 +73,6 @@ def test_the_opening_tells_recipes_apart(recipe, small, settings):
     for name, value in changes.items():
         changed = experiment.measure_opening(replace(recipe, **{name: value}), small, settings)
         assert abs(changed - opening) > 1e-3 * opening, name
-
-
-def test_held_out_images_take_the_place_of_the_test_set(digits, settings):
-    loaded = experiment.load_data(replace(settings, score_on="held-out", train_limit=None))
-    assert len(loaded.train) + len(loaded.test) == len(digits.train)
-    tested = {image.numpy().tobytes() for image in digits.test.images}
-    trained = {image.numpy().tobytes() for image in digits.train.images}
-    scored = {image.numpy().tobytes() for image in loaded.test.images}
-    assert scored <= trained and not scored & tested
 
 
 def test_a_limit_takes_fewer_training_images(settings):

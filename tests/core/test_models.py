@@ -116,11 +116,11 @@ def test_a_norm_that_stays_keeps_its_precision():
     assert folded(torch.rand(2, 1, 28, 28, dtype=torch.double)).dtype == torch.double
 
 
-def test_pooling_before_norm_and_relu_is_exact():
-    block = settled(models.stem(6))
-    convolution, pool, norm, relu = block
+def test_pooling_before_the_norm_is_exact():
+    block = settled(models.separable_block(1, 6, pool=True))
+    depthwise, across, pool, norm, silu = block
     images = torch.rand(4, 1, 28, 28)
-    assert torch.allclose(block(images), pool(relu(norm(convolution(images)))), atol=1e-6)
+    assert torch.allclose(block(images), silu(pool(norm(across(depthwise(images))))), atol=1e-6)
 
 
 def test_the_norm_has_a_bias_and_a_scale_that_stays_1():

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
-from mnist_lab.augment import AlbumentationsEngine, TensorEngine
+from mnist_lab.augment import ENGINES, AlbumentationsEngine, CleanEnd, TensorEngine
+from mnist_lab.batches import normalise
 from mnist_lab.experiment import measure_opening
 from mnist_lab.models import MODELS, CompactNet, SkeletonNet
 from mnist_lab.recipe import ParameterError, read_parameters
@@ -40,7 +41,9 @@ def test_parameters_become_a_recipe_and_settings(parameters, recipe, settings):
         ({"ROTATION": -5}, "ROTATION is -5"),
         ({"SHEAR": 90}, "SHEAR is 90"),
         ({"SHIFT": 28}, "SHIFT is 28"),
-        ({"CUTOUT": 29}, "CUTOUT is 29"),
+        ({"CLEAN_EPOCHS": -1}, "CLEAN_EPOCHS is -1: it should be greater than or equal to 0"),
+        ({"CLEAN_EPOCHS": 0.5}, "CLEAN_EPOCHS is 0.5"),
+        ({"CUTOUT": 4}, "unknown parameter CUTOUT"),
         (
             {"MODEL": "CompactNett"},
             r"MODEL is 'CompactNett': use one of SkeletonNet, CompactNet \(did you mean",
@@ -50,7 +53,7 @@ def test_parameters_become_a_recipe_and_settings(parameters, recipe, settings):
         ({"ENGINE": "kornia"}, "ENGINE is 'kornia'"),
         ({"DEVICE": "gpu"}, "DEVICE is 'gpu'"),
         ({"DATA": "mnist"}, "DATA is 'mnist': it should be 'MNIST' or 'digits'"),
-        ({"SCORE_ON": "train"}, "SCORE_ON is 'train'"),
+        ({"SCORE_ON": "writers"}, "SCORE_ON is 'writers': it should be 'test' or 'held-out'"),
         ({"THREADS": 0}, "THREADS is 0"),
         ({"SEED": -1}, "SEED is -1"),
         ({"TRAIN_LIMIT": 5}, "TRAIN_LIMIT is 5"),
@@ -117,7 +120,24 @@ def test_a_class_that_is_no_network_for_these_images_is_refused(parameters, own)
 def test_the_engine_is_the_one_asked_for(recipe):
     assert isinstance(recipe.augment(), TensorEngine)
     assert isinstance(replace(recipe, engine="albumentations").augment(), AlbumentationsEngine)
-    assert replace(recipe, rotation=0.0, shift=0, scale=0.0, shear=0.0).augment() is None
+    assert replace(recipe, rotation=0.0, shift=0, scale=0.0, shear=0.0, clean_epochs=1).augment() is None
+    ended = replace(recipe, epochs=5, clean_epochs=2).augment()
+    assert isinstance(ended, CleanEnd) and isinstance(ended.engine, TensorEngine) and ended.distorted_left == 3
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_last_epochs_show_images_as_they_are_and_the_others_are_as_ever(recipe, few, engine):
+    def three_epochs(clean_epochs: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        changed = replace(recipe, epochs=3, clean_epochs=clean_epochs, engine=engine)
+        batches = changed.batches(few, seed=0, average=None)
+        return [tuple(map(torch.cat, zip(*batches, strict=True))) for _ in range(3)]
+
+    originals = {image.numpy().tobytes() for image in normalise(few.images.float() / 255)}
+    (*distorted, (images, labels)), (*expected, (_, order)) = three_epochs(1), three_epochs(0)
+    for ours, theirs in zip(distorted, expected, strict=True):
+        assert all(map(torch.equal, ours, theirs))
+        assert not originals & {image.numpy().tobytes() for image in ours[0]}
+    assert {image.numpy().tobytes() for image in images} <= originals and torch.equal(labels, order)
 
 
 def test_the_schedule_climbs_to_the_peak_and_falls_to_nearly_nothing(recipe):

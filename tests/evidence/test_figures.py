@@ -7,7 +7,7 @@ import torch
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from mnist_lab.augment import Policy, TensorEngine
+from mnist_lab.augment import CleanEnd, Policy, TensorEngine
 from mnist_lab.data import WRONG_TEST_LABELS
 from mnist_lab.evidence import figures
 from mnist_lab.evidence.records import Mistake, RecordError
@@ -56,6 +56,13 @@ def test_augmentation_preview_keeps_the_original_at_the_left(digits, drawn):
     assert torch.equal(digits.train.images, before)
     assert all(axis.patches for axis in figure.axes)  # framed, or one would not see what was shifted
     drawn(figures.augmentation_preview(digits.train, None, "no augmentation", rows=2, draws=1))
+
+
+def test_a_preview_is_of_an_epoch_that_is_distorted(digits):
+    engine = CleanEnd(TensorEngine(Policy(rotation=20)), distorted_epochs=1)
+    figure = figures.augmentation_preview(digits.train, engine, "preview", rows=1, draws=3)
+    original, *shown = [axis.images[0].get_array() for axis in figure.axes]
+    assert all((image != original).any() for image in shown)
 
 
 def test_learning_rate_is_drawn_over_epochs(drawn):

@@ -25,8 +25,8 @@ def test_nested_fields_have_a_panel_per_layer_that_sees_more(few, drawn):
     assert [axis.get_title() for axis in shown] == [
         f"{layer}\nkernel {kernel}: {field} pixels"
         for layer, kernel, field in [
-            ("0 Conv2d", 5, 5), ("1 MaxPool2d", 2, 6), ("4 Conv2d", 3, 10), ("8 Conv2d", 3, 14), ("12 Conv2d", 3, 18),
-            ("16 Conv2d", 6, 28),
+            ("0 Conv2d", 3, 3), ("3 Conv2d", 3, 5), ("7 Conv2d", 3, 7), ("9 MaxPool2d", 2, 8), ("12 Conv2d", 3, 12),
+            ("16 Conv2d", 3, 16), ("20 Conv2d", 3, 20), ("24 Conv2d", 5, 28),
         ]
     ]  # fmt: skip
     assert (shown[0].images[0].get_array() == few.images[0, 0].numpy()).all()
@@ -50,11 +50,11 @@ def test_effective_fields_stand_beside_the_theoretical_one(few, drawn):
     stages = {"before": build("CompactNet"), "after": build("CompactNet")}
     figure = drawn(figures.effective_fields(stages, few, "effective"))
     titles = [axis.get_title().split("\n")[0] for axis in figure.axes]
-    assert titles == ["13 Conv2d: 18 pixels", "before", "after", "18 Conv2d: 28 pixels", "before", "after"]
+    assert titles == ["21 Conv2d: 20 pixels", "before", "after", "26 Conv2d: 28 pixels", "before", "after"]
     theory, before, after = (axis.images[0].get_array() for axis in figure.axes[:3])
-    assert theory.sum() == 18**2
+    assert theory.sum() == 20**2
     assert (before[theory == 0] == 0).all() and (before != after).any()
-    assert figure.axes[0].get_title().endswith("14 x 14")
+    assert figure.axes[0].get_title().endswith("16 x 16")
 
 
 def test_a_dead_network_has_no_effective_field(few, drawn):

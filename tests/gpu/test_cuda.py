@@ -171,7 +171,9 @@ def test_step_notebooks_run_on_a_gpu_and_their_rows_are_published_beside_those_o
         outputs = [one for cell in headless.code_cells(headless.read(run / step.path.name)) for one in cell.outputs]
         assert not [output.text for output in outputs if output.get("name") == "stderr"]
     made = records.load(run)
-    assert [(one.name, one.device_type) for one in made] == [(name, "cuda") for name in ("1", "2a", "2", "3a", "3")]
+    assert [(one.name, one.device_type) for one in made] == [
+        (name, "cuda") for name in ("1", "2a", "2", "3a", "3b", "3")
+    ]
     assert {one.environment.device for one in made} == {torch.cuda.get_device_name()}
     on_cpu = [one.model_copy(update={"environment": replace(one.environment, device_type="cpu")}) for one in made]
     before = {path: path.read_bytes() for path in records.write(on_cpu, lab / records.TRACKED.relative_to(ROOT))}

@@ -19,7 +19,7 @@ def test_the_plan_for_a_lent_gpu_can_be_rehearsed_on_a_cpu(tmp_path):
     assert [line.split()[0] for line in lines] == ["smoke", "smoke", "one", "one", "profile", "many", "many", "records"]
     assert (tmp_path / "plan.txt").read_text(encoding="utf-8").splitlines() == lines
     assert [one.seed for one in records.load(tmp_path / "records")] == [0, 1]
-    assert "CompactNet 16 Conv2d" in (tmp_path / "log" / "smoke-0.txt").read_text(encoding="utf-8")
+    assert "CompactNet 24 Conv2d" in (tmp_path / "log" / "smoke-0.txt").read_text(encoding="utf-8")
 
 
 def test_what_fails_is_a_line(tmp_path):

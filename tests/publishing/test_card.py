@@ -32,7 +32,7 @@ def seeds(make_record):
 def test_the_card_says_what_records_and_weights_say(checkout, seeds):
     header = use.load().header
     blocks = card.card_blocks(seeds, checkout)
-    assert header.sha256 in blocks["network"] and "7,306 parameters" in blocks["network"]
+    assert header.sha256 in blocks["network"] and "7,946 parameters" in blocks["network"]
     assert f"{100 * header.accuracy:.2f} % of 10,000 test images" in blocks["network"]
     assert "99.500 ± 0.141" in blocks["results"]
     assert "3 as 5 (30.0), 9 as 4 (20.0)" in blocks["misread"] and "40 % of the mistakes" in blocks["misread"]

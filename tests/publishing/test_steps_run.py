@@ -14,7 +14,7 @@ def test_all_step_notebooks_run_headless_side_by_side(tmp_path, capfd):
     batch.conduct(tmp_path, state, processes=2)
     said = capfd.readouterr().out
     found = records.load(tmp_path)
-    assert [record.name for record in found] == ["1", "2a", "2", "3a", "3"]
+    assert [record.name for record in found] == ["1", "2a", "2", "3a", "3b", "3"]
     assert {record.data for record in found} == {"digits sample, not MNIST"}
     for step in steps:
         executed = headless.read(tmp_path / step.path.name)

@@ -88,23 +88,26 @@ def random_batch(size: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
 @needs_compiler
 @pytest.mark.parametrize(
     ("make", "chains"),
-    [(CompactNet, [6, 0]), (two_convolutions, [6, 0]), (odd_sizes, [2, 0, 2, 0]), (SkeletonNet, [0, 1, 0, 1, 0])],
+    [(CompactNet, [8, 0]), (two_convolutions, [6, 0]), (odd_sizes, [2, 0, 2, 0]), (SkeletonNet, [0, 1, 0, 1, 0])],
 )
 def test_loss_gradients_and_norms_are_those_of_pytorch(make, chains, folder):
+    """In double precision: in single precision, PyTorch's own layers round more than the compiled ones do."""
     eager, fast = pair(make, folder)
+    exact = eager.double()
     assert [sum(block.library is not None for block in chain.blocks) for chain in fast.chains] == chains
     for size in (12, 9):
         images, labels = random_batch(size)
         losses = []
-        for network in (eager, fast):
+        for network, given in ((exact, images.double()), (fast, images)):
             network.train().zero_grad()
-            losses.append(F.cross_entropy(network(images), labels))
+            losses.append(F.cross_entropy(network(given), labels))
             losses[-1].backward()
-        assert torch.allclose(*losses, 1e-5)
-        for ours, theirs in zip(fast.parameters(), eager.parameters(), strict=True):
-            assert torch.allclose(ours.grad, theirs.grad, 1e-4, 1e-6 * max(1, float(theirs.grad.abs().max())))
-        for ours, theirs in zip(fast.buffers(), eager.buffers(), strict=True):
-            assert torch.allclose(ours, theirs, 1e-5, 1e-6)
+        assert losses[1].item() == pytest.approx(losses[0].item(), rel=1e-5)
+        for ours, theirs in zip(fast.parameters(), exact.parameters(), strict=True):
+            error = 2e-6 * max(1, float(theirs.grad.abs().max()))
+            assert torch.allclose(ours.grad.double(), theirs.grad, 1e-4, error)
+        for ours, theirs in zip(fast.buffers(), exact.buffers(), strict=True):
+            assert torch.allclose(ours.to(theirs), theirs, 1e-5, 1e-6)
 
 
 @needs_compiler
@@ -144,7 +147,7 @@ def test_only_training_is_compiled(folder):
     seen = []
     ours.eval()[1].register_forward_hook(lambda layer, entering, leaving: seen.append(leaving))
     ours(images)
-    assert seen[0].shape == (12, 32, 10, 10)
+    assert seen[0].shape == (12, 8, 24, 24)
 
 
 @needs_compiler
@@ -157,7 +160,7 @@ def test_copies_train_by_their_own_weights(folder):
     train_one_epoch(other, [(images, labels)] * 3, torch.optim.SGD(other.parameters(), 0.1))
     assert all(map(torch.equal, ours.parameters(), before))
     assert not any(map(torch.equal, other.parameters(), before))
-    assert not torch.equal(average.model[0][2].running_mean, ours[0][2].running_mean)
+    assert not torch.equal(average.model[0][1].running_mean, ours[0][1].running_mean)
 
 
 @needs_compiler
@@ -194,8 +197,8 @@ def test_a_gradient_of_the_images_and_other_batches_take_pytorchs_way(folder):
         F.cross_entropy(network.train()(given), labels).backward()
         found.append(given.grad)
     assert torch.allclose(*found, 1e-4, 1e-6)
-    ours[2][2].eval()  # a norm that is frozen, as in fine-tuning
-    eager[2][2].eval()
+    ours[3][2].eval()  # a norm that is frozen, as in fine-tuning
+    eager[3][2].eval()
     assert torch.allclose(ours(images), eager(images), 1e-4, 1e-5)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         ours.train()(images[:1])  # the last norm has one number per channel

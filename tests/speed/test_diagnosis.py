@@ -50,8 +50,8 @@ def test_every_convolution_norm_and_pooling_is_tried_with_its_input(recipe):
     for network in MODELS:
         tried = [number for number, layer in enumerate(leaves(build(network))) if isinstance(layer, diagnosis.TRIED)]
         assert {name for name in found if name.startswith(network)} == {f"{network} {number}" for number in tried}
-    head, shape = found["CompactNet 16"]
-    assert shape == (recipe.batch_size, 3 * 48, 6, 6) and head(torch.zeros(shape)).shape[2:] == (1, 1)
+    head, shape = found["CompactNet 24"]
+    assert shape == (recipe.batch_size, 3 * 56, 5, 5) and head(torch.zeros(shape)).shape[2:] == (1, 1)
 
 
 def test_the_command_prints_lines_that_a_report_can_hold(recipe, make_record, tmp_path, capsys, quick):
@@ -65,7 +65,7 @@ def test_the_command_prints_lines_that_a_report_can_hold(recipe, make_record, tm
     text, _, last = capsys.readouterr().out.rstrip("\n").rpartition("\n")
     lines = text.splitlines()
     assert [line[:30] for line in lines] == [line[:30] for line in "\n".join(json.loads(last)).splitlines()]
-    assert any(line.startswith("CompactNet 16 Conv2d (6, 6)") for line in lines) and "fails" not in text
+    assert any(line.startswith("CompactNet 24 Conv2d (5, 5)") for line in lines) and "fails" not in text
     assert max(map(len, lines[1:])) < 140 and not list(tmp_path.rglob("benchmark*"))
     with pytest.raises(SystemExit):
         parser.parse_args(["bench", "--quick", "--publish"])

@@ -29,11 +29,6 @@ def test_images_are_distorted_one_by_one(make, digits):
     assert first.shape == (1, 28, 28) and not torch.equal(first, second)
 
 
-def test_torchvision_refuses_what_it_would_leave_out():
-    with pytest.raises(ValueError, match="no cutout"):
-        torchvision_transform(Policy(cutout=4))
-
-
 def test_a_share_of_the_images_may_stay_as_it_is(digits):
     image = digits.train.images[0, 0].numpy()
     sometimes, never = (albumentations_transform(Policy(rotation=20.0), share) for share in (0.25, 0.0))

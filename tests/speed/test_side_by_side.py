@@ -45,7 +45,7 @@ def vary(kind: type[Recipe], recipe: Recipe, **changes) -> Recipe:
 @pytest.mark.parametrize("kind", [Recipe, Varied])
 @pytest.mark.parametrize("name", MODELS)
 def test_seeds_trained_together_are_those_trained_alone(name, kind, recipe, small, settings):
-    recipe, seen = vary(kind, recipe, model=name), []
+    recipe, seen = vary(kind, recipe, model=name, clean_epochs=1), []
     together = train_together(recipe, small, settings, [3, 4], seen.append)
     assert [epoch.number for epoch in seen] == [1, 1, 2, 2]
     for seed, found in zip([3, 4], together, strict=True):
@@ -79,8 +79,9 @@ def test_training_ends_when_every_seed_has_diverged(recipe, small, settings):
     assert isinstance(outcome, Diverged)
 
 
-def test_albumentations_can_train_one_seed_only(recipe, small, settings):
-    recipe = replace(recipe, engine="albumentations", epochs=1)
+@pytest.mark.parametrize("clean_epochs", [0, 1])
+def test_albumentations_can_train_one_seed_only(recipe, small, settings, clean_epochs):
+    recipe = replace(recipe, engine="albumentations", epochs=1, clean_epochs=clean_epochs)
     with pytest.raises(ParameterError, match=r"ENGINE 'albumentations'.* --parallel 1"):
         train_together(recipe, small, settings, [0, 1])
     (found,) = train_together(recipe, small, settings, [0])

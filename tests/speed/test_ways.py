@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from mnist_lab.augment import TensorEngine
 from mnist_lab.models import count_parameters, leaves
 from mnist_lab.speed import ways
 from mnist_lab.speed.ways import LAYERS, usable_layers
@@ -33,6 +34,11 @@ def test_every_way_is_timed_against_the_first(recipe, settings, monkeypatch):
     for way in found:
         assert way.seconds_per_epoch == pytest.approx(way.ratio * found[0].seconds_per_epoch)  # with one round
     assert [way.model for way in found] == ["CompactNet"] * (2 * kinds + 2) + ["E3"]
+
+
+def test_every_epoch_that_is_timed_is_distorted(recipe, small, settings):
+    once = ways.train_once(replace(recipe, clean_epochs=1), small, settings)
+    assert isinstance(once.args[1].augment, TensorEngine)
 
 
 def test_layers_that_cannot_be_compiled_are_no_way(recipe):

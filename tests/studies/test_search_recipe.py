@@ -82,7 +82,7 @@ def test_only_the_frontier_sees_the_test_images():
 def test_the_engine_is_elastic_and_its_end_clean():
     assert isinstance(made(elastic=1.0).augment(), ElasticEngine)
     engine = made(epochs=5, elastic=1.0, clean_epochs=2).augment()
-    assert isinstance(engine, CleanEnd) and isinstance(engine.engine, ElasticEngine) and engine.left == 3
+    assert isinstance(engine, CleanEnd) and isinstance(engine.engine, ElasticEngine) and engine.distorted_left == 3
     plain = {"rotation": 0.0, "shift": 0, "scale": 0.0, "shear": 0.0}
     assert made(clean_epochs=1, **plain).augment() is None
     assert isinstance(made(elastic=1.0, **plain).augment(), ElasticEngine)

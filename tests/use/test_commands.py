@@ -106,7 +106,7 @@ def test_from_where_on_readings_are_sure():
 
 def test_the_tracked_confidence_is_what_it_says():
     found = load_confidence()
-    assert found.scored_on == "writers" and found.recipe == load().header.recipe
+    assert found.scored_on == "held-out" and found.recipe == load().header.recipe
     assert found.wrong_of_sure <= ALLOWED * (found.images - found.unsure)
 
 

@@ -10,7 +10,7 @@ from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, verd
 from mnist_lab.evidence.uncertainty import Difference, dunnett
 from mnist_lab.experiment import TARGET
 from mnist_lab.recipe import Recipe
-from mnist_lab.studies.search.recipe import FAMILIES
+from mnist_lab.studies.search.recipe import FAMILIES, Variant
 from mnist_lab.studies.search.variants import BASELINE
 from mnist_lab.writers import FOLDS
 
@@ -105,6 +105,12 @@ def ablation_table(found: Sequence[Outcome]) -> Table:
     )
     spare = ("s/epoch", "parameters", "seeds", "accuracy, %", "what", "loss")
     return Table.of(found, columns, note, spare)
+
+
+def not_measured(found: Sequence[Outcome], variants: Sequence[Variant]) -> str:
+    """Name the ``variants`` that are not among what was ``found``; say nothing if all are."""
+    waiting = [one.name for one in variants if one.name not in {outcome.name for outcome in found}]
+    return f"Not measured yet: {', '.join(waiting)}." if waiting else ""
 
 
 def times(*logarithms: float) -> str:

@@ -19,7 +19,7 @@ EPOCHS = (3, 5, 8)  # on the frontier; step 3 itself has 15
 ON_TEST = 5  # seeds of the frontier
 # Channels of smaller networks, block by block, by about how many parameters they have.
 SIZES = {
-    "1k": (4, 4, 8, 8, 8, 12),
+    "1k": (4, 4, 8, 8, 8, 10),
     "2k": (4, 8, 8, 16, 16, 20),
     "3k": (8, 8, 12, 20, 20, 28),
     "4k": (8, 8, 12, 24, 24, 32),

@@ -95,7 +95,7 @@ def risk_by_coverage(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarra
 
 @dataclass(frozen=True)
 class Threshold:
-    """What a threshold does to the answers of a mean seed."""
+    """What a threshold does to the answers of an average seed."""
 
     unsure: float  # share of the answers
     risk: float  # errors among the others

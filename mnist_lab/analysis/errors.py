@@ -3,6 +3,7 @@
 All of it is of the test images, looked at after the recipe was settled: nothing is chosen by it.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,7 +26,7 @@ class Writers(Protocol):
 
 @dataclass(frozen=True)
 class Budget:
-    """The errors of a mean seed, image by image."""
+    """The errors of an average seed, image by image."""
 
     name: str  # of the recipe
     seeds: int
@@ -34,11 +35,11 @@ class Budget:
 
     @property
     def errors(self) -> float:
-        """Return the errors of a mean seed."""
+        """Return the errors of an average seed."""
         return float(self.shares.sum())
 
     def parts(self) -> dict[str, float]:
-        """Return the errors of a mean seed by what they are, which add up to all of them."""
+        """Return the errors of an average seed by what they are, which add up to all of them."""
         wrong = np.isin(np.arange(self.images), WRONG_TEST_LABELS)
         always, mostly = self.shares == 1, (self.shares > 0.5) & (self.shares < 1)
         rarely = self.shares <= 0.5
@@ -59,6 +60,14 @@ def budget(records: Sequence[Record], name: str = "") -> Budget:
     return Budget(name or records[0].name, len(records), len(shares), shares.round(9))  # 30 times 1/30 is 1
 
 
+def read_as(records: Sequence[Record]) -> dict[int, int]:
+    """Return as what each image that any of the runs misreads is read by most of those that misread it."""
+    seen: dict[int, Counter[int]] = defaultdict(Counter)
+    for mistake in (mistake for one in records for mistake in one.mistakes):
+        seen[mistake.index][mistake.predicted] += 1
+    return {image: digits.most_common(1)[0][0] for image, digits in seen.items()}
+
+
 @dataclass(frozen=True)
 class Exchange:
     """What one recipe reads that another misreads, over the seeds of both."""
@@ -69,12 +78,12 @@ class Exchange:
 
     @property
     def gained(self) -> float:
-        """Return the errors of a mean seed that went away."""
+        """Return the errors of an average seed that went away."""
         return float(self.gains.clip(min=0).sum())
 
     @property
     def lost(self) -> float:
-        """Return the errors of a mean seed that came."""
+        """Return the errors of an average seed that came."""
         return float((-self.gains).clip(min=0).sum())
 
     def most(self, count: int, sign: int = 1) -> list[int]:
@@ -95,7 +104,7 @@ class Group:
     name: str
     writers: int
     images: int
-    rate: float  # misread by a mean seed, in [0, 1]
+    rate: float  # misread by an average seed, in [0, 1]
     interval: Interval  # other writers of the kind
 
 

@@ -34,7 +34,7 @@ FAMILY_WORDS = {
 def error_budget(found: Budget, groups: Sequence[Group], concentration: np.ndarray | None, title: str) -> Figure:
     """Show each misread image as a step as high as the share of seeds that misread it, coloured by what it is.
 
-    The area below is the errors of a mean seed. Beside it, where writers are known: how often each population is
+    The area below is the errors of an average seed. Beside it, where writers are known: how often each population is
     misread, and how many writers make how many of the errors.
     """
     known = bool(groups)
@@ -64,7 +64,7 @@ def _steps_of_images(axis: Axes, found: Budget) -> None:
     axis.set(xlim=(0, max(start, 1)), ylim=(0, 1))
     axis.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     legend = axis.legend(frameon=False, fontsize=9, loc="upper right")
-    legend.set_title(f"{found.errors:.1f} errors of a mean seed (the area)", prop={"size": 9})
+    legend.set_title(f"{found.errors:.1f} errors of an average seed (the area)", prop={"size": 9})
     tidy(axis)
 
 
@@ -86,7 +86,8 @@ def _populations(axis: Axes, groups: Sequence[Group]) -> None:
         axis.barh(place, group.rate, height=0.55, color=COLOURS[0])
         axis.plot([low, high], [place, place], color="black", linewidth=1.2)
         axis.text(high, place, f" {100 * group.rate:.2f} %", va="center", fontsize=9)
-    axis.set_yticks(range(len(groups)), [f"{one.name.replace(' ', chr(10))}\n({one.writers})" for one in groups])
+    named = ["{}\n({} writers)".format(one.name.replace(" ", "\n"), one.writers) for one in groups]
+    axis.set_yticks(range(len(groups)), named)
     axis.tick_params(labelsize=9)
     axis.set(
         xlabel="digits misread, and 95 % interval\nfor other writers",
@@ -104,7 +105,8 @@ def _writers(axis: Axes, concentration: np.ndarray) -> None:
         writers = int(np.searchsorted(concentration, share)) + 1
         axis.plot([writers, writers, 0], [0, share, share], ":", color=TARGET_COLOUR, linewidth=1)
         said = f"{writers} writers make {100 * share:.0f} %"
-        axis.annotate(said, (writers, share), (6, -9), textcoords="offset points", fontsize=9)
+        box = {"color": "white", "pad": 0.5}  # no dotted line crosses the text
+        axis.annotate(said, (writers, share), (6, -10), textcoords="offset points", fontsize=9, bbox=box)
     axis.set(
         xlabel=f"writers of {count}, the most misread first", ylabel="of all errors", xlim=(0, count), ylim=(0, 1.02)
     )
@@ -115,8 +117,9 @@ def _writers(axis: Axes, concentration: np.ndarray) -> None:
 
 
 def exchanges(found: Sequence[Exchange], title: str) -> Figure:
-    """Show how many errors of a mean seed went away at each step, and how many came."""
+    """Show how many errors of an average seed went away at each step, and how many came."""
     figure = Figure(figsize=(8, 0.62 * len(found) + 1.1), layout="constrained")
+    figure.suptitle(title)
     axis = figure.subplots()
     for place, one in enumerate(found):
         axis.barh(place, one.gained, height=0.6, color=COLOURS[2], label="now read" if not place else None)
@@ -128,7 +131,7 @@ def exchanges(found: Sequence[Exchange], title: str) -> Figure:
     axis.invert_yaxis()
     left, right = max(one.lost for one in found), max(one.gained for one in found)
     room = 0.09 * (left + right)  # for the numbers
-    axis.set(title=title, xlabel="test images, means over seeds", xlim=(-left - room, right + room))
+    axis.set(xlabel="test images, means over seeds", xlim=(-left - room, right + room))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):g}"))
     axis.legend(frameon=False, fontsize=9, loc="lower right")
     tidy(axis)

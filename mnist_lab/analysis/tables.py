@@ -16,7 +16,7 @@ from mnist_lab.analysis.ensembles import Lesson, Shared, Together
 from mnist_lab.analysis.errors import Budget, Exchange
 from mnist_lab.analysis.fresh import Fresh
 from mnist_lab.analysis.inside import MAPPED, Inside
-from mnist_lab.analysis.probabilities import Packed, loss
+from mnist_lab.analysis.probabilities import loss
 from mnist_lab.analysis.robustness import CLEAN, Robustness, mean_errors
 from mnist_lab.analysis.smaller import Smaller
 from mnist_lab.evidence.tables import Table, mean_and_sd, percent
@@ -29,8 +29,8 @@ def budget_table(found: Sequence[Budget]) -> Table:
     parts = list(found[0].parts())
     rows = [(one.name, str(one.seeds), f"{one.errors:.1f}", *(f"{part:.1f}" for part in one.parts().values()))
             for one in found]  # fmt: skip
-    note = "Errors of a mean seed in 10,000 test images. A part of them is what its images cost a mean seed."
-    return Table(("step", "seeds", "errors", *parts), rows, note)
+    note = "Errors of an average seed in 10,000 test images. A part of them is what its images cost an average seed."
+    return Table(("", "seeds", "errors", *parts), rows, note)
 
 
 def exchange_table(found: Sequence[Exchange]) -> Table:
@@ -41,8 +41,7 @@ def exchange_table(found: Sequence[Exchange]) -> Table:
         "now misread": lambda one: f"{one.lost:.1f}",
         "net": lambda one: f"{one.gained - one.lost:+.1f}",
     }
-    note = "Test images, means over the seeds of both. Other seeds of one recipe would exchange some images, too."
-    return Table.of(found, columns, note)
+    return Table.of(found, columns, "Test images, means over the seeds of both.")
 
 
 def ensembles_table(found: Sequence[Together]) -> Table:
@@ -80,7 +79,7 @@ def shared_table(found: Sequence[Shared]) -> Table:
 def lesson_sentence(found: Lesson) -> str:
     """Say what a single network would have to learn."""
     return (
-        f"A mean network misreads {found.repaired:.1f} images that all others together read right, and reads "
+        f"An average network misreads {found.repaired:.1f} images that all others together read right, and reads "
         f"{found.spoilt:.1f} that they misread. Of the former, its second guess is right for "
         f"{100 * found.second:.0f} %. It gives its wrong answer a probability of {found.doubt:.2f} there, where the "
         f"others give the right digit {found.teacher:.2f}, both on average: what it would have to learn are these "
@@ -185,13 +184,6 @@ def smaller_table(found: Sequence[Smaller]) -> Table:
         "are there; multiply-accumulates leave out weights of 0."
     )
     return Table.of(groups, columns, note)
-
-
-def packing_sentence(found: Sequence[Packed]) -> str:
-    """Say what packing the probabilities costs."""
-    pairs = [pair for one in found for pair in zip(one.losses, one.packed_losses, strict=True)]
-    worst = max(abs(after - before) for before, after in pairs)
-    return f"Packed, a probability is one byte. No answer changes by that, and no seed's loss by more than {worst:.5f}."
 
 
 def fresh_table(found: Sequence[Fresh]) -> Table:

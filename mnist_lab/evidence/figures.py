@@ -119,8 +119,8 @@ def learning_curves(records: Sequence[Record]) -> Figure:
 def all_seeds(records: Sequence[Record], title: str, marked: int | None = None) -> Figure:
     """Show accuracy by epoch as bands over seeds, and the last epoch of every seed beside the mean.
 
-    A band reaches from the lowest to the highest seed, its line is the median. The scale is logarithmic in the
-    share misread. The seed ``marked`` is shown apart.
+    A step's band reaches from the lowest to the highest seed; the line is the median, dashed for what lies on the way
+    to a step. The scale is logarithmic in the share misread. The seed ``marked`` is shown apart.
     """
     groups = by_row(records)
     figure = Figure(figsize=(10, 4.8), layout="constrained")
@@ -130,7 +130,8 @@ def all_seeds(records: Sequence[Record], title: str, marked: int | None = None) 
         _band(epochs, group, marked, colour)
         _strip(ends, place, group, marked, colour)
     epochs.set(xlabel="epoch")
-    epochs.set_title("median of the seeds; shaded: lowest to highest", fontsize=9)
+    dashed = "; dashed: on the way to a step" if any(group[0].kind == "intermediate" for group in groups) else ""
+    epochs.set_title(f"median of the seeds; shaded: lowest to highest{dashed}", fontsize=9)
     ends.set_title("last epoch of every seed", fontsize=9)
     ends.set(xlabel="step", xlim=(-0.6, len(groups) - 0.4))
     ends.set_xticks(range(len(groups)), [f"{row_name(group[0])}\nn = {len(group)}" for group in groups])
@@ -138,7 +139,7 @@ def all_seeds(records: Sequence[Record], title: str, marked: int | None = None) 
     best = min(share_misread(epoch.test.accuracy, one) for one in records for epoch in one.history[-LAST_EPOCHS:])
     accuracy_scale(epochs, worst, best, title=f"{records[0].settings.score_on} accuracy")
     mark_target(epochs, text="")
-    mark_target(ends)
+    mark_target(ends, text="target")
     named = {}
     for axis in panels:
         tidy(axis)
@@ -149,14 +150,15 @@ def all_seeds(records: Sequence[Record], title: str, marked: int | None = None) 
 
 
 def _band(axis: Axes, group: Sequence[Record], marked: int | None, colour: str) -> None:
-    """Draw the lowest to the highest seed as an area, the median as a line and the marked seed as a thin one."""
+    """Draw a step's lowest to highest seed as an area, the median as a line and the marked seed as a thin one."""
     numbers = [epoch.number for epoch in group[0].history]
     curves = {one.seed: [share_misread(epoch.test.accuracy, one) for epoch in one.history] for one in group}
     lowest, median, highest = (
         [choose(epoch) for epoch in zip(*curves.values(), strict=True)] for choose in (min, statistics.median, max)
     )
     style = "--" if group[0].kind == "intermediate" else "-"
-    axis.fill_between(numbers, lowest, highest, color=colour, alpha=0.2, linewidth=0)
+    if group[0].kind == "step":
+        axis.fill_between(numbers, lowest, highest, color=colour, alpha=0.2, linewidth=0)
     axis.plot(numbers, median, style, color=colour, linewidth=1.8, label=f"{row_name(group[0])}  {group[0].change}")
     if marked in curves and len(group) > 1:
         axis.plot(numbers, curves[marked], color=colour, marker="D", mfc="white", markersize=3.5, linewidth=0.8)

@@ -86,7 +86,7 @@ def results_table(results: Sequence[Result]) -> Table:
     columns = {
         "step": lambda one: one.row,
         "change": lambda one: one.change,
-        "parameters": lambda one: f"{one.trainable:,} / {one.deployed:,}",
+        "parameters": lambda one: " / ".join(f"{count:,}" for count in dict.fromkeys((one.trainable, one.deployed))),
         "epochs": lambda one: one.epochs,
         "seeds": lambda one: one.seeds,
         "accuracy, %": lambda one: mean_and_sd(one.mean, one.sd),
@@ -99,9 +99,9 @@ def results_table(results: Sequence[Result]) -> Table:
     scored = " and ".join(sorted({f"{result.scored_on} images of {result.data}" for result in results}))
     devices = "; ".join(sorted({one for result in results for one in result.device.split("; ")}))
     note = (
-        f"Last epoch, scored on {scored}; mean ± standard deviation over seeds. Parameters: trainable / deployed. "
-        "Seconds: a run with its evaluations, median over seeds; other programs may have run beside it. "
-        f"Device: {devices}."
+        f"Last epoch, scored on {scored}; mean ± standard deviation over seeds. Parameters: trainable, and deployed "
+        "where that is another number. Seconds: a run with its evaluations, median over seeds; other programs may have "
+        f"run beside it. Device: {devices}."
     )
     spare = ("seconds", "loss", "max", "min", "epochs", "95 % interval of the mean", "parameters")
     return Table.of(results, columns, note, spare)
@@ -112,22 +112,23 @@ def consistency_table(results: Sequence[Result]) -> Table:
     columns = {
         "step": lambda one: one.row,
         f"seeds {GOAL}": lambda one: f"{one.seeds_on_target} of {one.seeds}",
-        "a new seed, at least": lambda one: f"{100 * one.on_target_at_least:.1f} %",
+        "share of new seeds on target, at least": lambda one: f"{100 * one.on_target_at_least:.1f} %",
         f"last {LAST_EPOCHS} epochs {GOAL}": lambda one: f"{one.late_epochs_on_target} of {one.late_epochs}",
         f"seeds with all {LAST_EPOCHS}": lambda one: f"{one.seeds_consistent} of {one.seeds}",
         "misread": lambda one: images(one.misread),
         "of these, label wrong": lambda one: images(one.misread_wrong_labels),
-        "95 % interval, other writers too": lambda one: percent(one.by_writer),
+        "accuracy, 95 %, seeds and writers redrawn": lambda one: percent(one.by_writer),
     }
     note = (
-        "Seeds count by their last epoch. A new seed: with 95 % confidence, at least this share of new seeds reaches "
+        "Seeds count by their last epoch. New seeds: with 95 % confidence, at least this share of them reaches "
         "the target (one-sided bound of Clopper and Pearson; even if every seed does, it takes 59 to prove 95 %). "
         f"Last {LAST_EPOCHS} epochs: of all seeds together. Misread: images, mean over seeds; "
-        f"{len(WRONG_TEST_LABELS)} of MNIST's test labels are known to be wrong. Other writers too: both the seeds and "
-        "the people who wrote the digits are drawn again (bootstrap), since mistakes come by the writer; more seeds "
+        f"{len(WRONG_TEST_LABELS)} of MNIST's test labels are known to be wrong. Redrawn: both the seeds and the "
+        "people who wrote the digits are drawn again (bootstrap), since mistakes cluster by writer; more seeds "
         f"alone cannot make this interval narrow.{unknown_writers(any(one.by_writer for one in results))}"
     )
-    return Table.of(results, columns, note, spare=("95 % interval, other writers too", "of these, label wrong"))
+    spare = ("accuracy, 95 %, seeds and writers redrawn", "of these, label wrong")
+    return Table.of(results, columns, note, spare)
 
 
 def gains_table(gained: Sequence[Gain]) -> Table:

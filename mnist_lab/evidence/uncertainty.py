@@ -207,7 +207,7 @@ def interval_by_writer(folds: Sequence[Misread]) -> Interval | None:
     ``folds`` has an item for each set of images; the test set is one. In each, seeds and writers are drawn again,
     independently of each other (Owen, The pigeonhole bootstrap, Annals of Applied Statistics 2007: of many seeds rather
     too wide than too narrow; a few show too little of their spread, and a single one for each fold shows none). Since
-    mistakes come by the writer, who is drawn brings all of their images along (the cluster bootstrap; Davison and
+    mistakes cluster by writer, who is drawn brings all of their images along (the cluster bootstrap; Davison and
     Hinkley, Bootstrap Methods and their Application, 1997, section 3.8, and Field and Welsh, JRSS B 2007): to draw
     these images once more would count their luck twice. The generator is fixed, so that the same records give the same
     interval. None with one run.

@@ -82,5 +82,5 @@ def confidence(found: Confidence) -> str:
         f"A reading is **sure** from a probability of {100 * found.sure_from:.1f} % on. That is the lowest from which "
         f"at most 1 in 1,000 readings was wrong, of {found.images:,} training images, read by networks trained "
         f"on other writers: {found.wrong_of_sure} of {sure:,} sure ones were wrong, and {found.wrong_of_unsure} of "
-        f"{found.unsure} unsure ones."
+        f"{found.unsure:,} unsure ones."
     )

@@ -32,11 +32,10 @@ def together_rows(found: Benchmark) -> list[tuple[str, ...]]:
 
 def board_rows(found: Benchmark) -> list[tuple[str, ...]]:
     """Return how soon the target is reached on the test images, mean of all seeds, in the columns of BOARD_HEADERS."""
-    rows = [
+    return [
         (one.where, str(one.threads), str(len(one.epochs)), mean_of(one.epochs), mean_of(one.seconds))
         for one in found.board
     ]
-    return [*rows, ("a GPU", NOT_MEASURED, NOT_MEASURED, NOT_MEASURED, NOT_MEASURED)]
 
 
 def kinds(found: Benchmark) -> list[str]:
@@ -68,24 +67,18 @@ def in_sentences(found: Benchmark) -> list[str]:
     """Return in words what the tables do not show."""
     alone = min((way for way in found.ways if way.threads == 1), key=lambda way: way.seconds_per_epoch)
     memory = NOT_MEASURED if found.peak_memory is None else f"{found.peak_memory:.2f} GiB"
-    target, accuracy, gpu = f"{100 * TARGET:g} %", "The accuracy on the test images", NOT_MEASURED
-    reached = f"{accuracy} does not stay at {target}."
-    if found.epochs_to_target is not None:
-        reached = f"{accuracy} stays at or above {target} from epoch {found.epochs_to_target} on, after "
-        reached += f"{found.seconds_to_target:.0f} s."
+    gpu = NOT_MEASURED
     if found.gpu_run is not None and found.gpu_many is not None:
         gpu = f"{found.gpu_run:.2f} s for a run after a warm-up, {found.gpu_many:.1f} s for {MANY} seeds side by side"
     published = min((way.ratio for way in found.ways if way.model == BASELINE), default=math.nan)
     fastest = min(way.ratio for way in found.ways)
     return [
         f"Seconds are for {EPOCH:,} images, with augmentation and optimizer, without evaluation: medians of rounds in "
-        "which all ways take turns. A ratio compares a way with the first one in the same round.",
+        "which all ways take turns. A ratio compares a way with the first one in the same round: their median, too.",
         f"{BASELINE} as published, with the better number of workers, takes {published / fastest:.1f} times as long as "
-        f"the fastest way, and {published / alone.ratio:.1f} times as long as the fastest one of one thread.",
+        "the fastest way (medians over rounds).",
         f"The multiply-accumulates of an epoch alone would take one thread {found.floor:.1f} s; the whole epoch takes "
         f"{alone.seconds_per_epoch / found.floor:.1f} times as long.",
-        f"Two processes of one thread each train {found.two_processes:.2f} times as many images per second as one.",
-        reached,
         f"Memory of a process that trains one seed, at its peak: {memory}. GPU: {gpu}.",
         f"Device: {found.environment.device}; torch {found.environment.packages['torch']}.",
     ]

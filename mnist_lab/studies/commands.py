@@ -190,7 +190,7 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     found = trials.of(study)
     if options.publish:
         print(f"published {trials.write(found, tracked)}")
-    confirmed = trials.compare(gather([tracked, local]), options.epochs)
+    confirmed = trials.compare(gather([tracked, local]), options.epochs, found)
     return show(options, [trials.trials_table(found), trials.comparison_table(confirmed)])
 
 

@@ -72,12 +72,13 @@ def conditions(found: Handwriting, title: str) -> Figure:
     for place, (name, count) in enumerate(found.pictures.items()):
         for condition, colour in COLOURS.items():
             shares = [100 * one.collections[name].wrong[condition] / count for one in found.readers]
-            axis.plot(shares, [place] * len(shares), "o", color=colour, alpha=0.6, mew=0, label=condition)
+            style = {"color": colour, "alpha": 0.6, "mew": 0, "clip_on": False}
+            axis.plot(shares, [place] * len(shares), "o", label=condition, **style)
             mean = float(np.mean(shares))
             style = {"textcoords": "offset points", "ha": "center", "va": "center", "fontsize": 8}
             axis.annotate(f"{mean:.1f} %", (mean, place), (0, -11 if condition == "inverted" else 11), **style)
     axis.set(xscale="log", xlim=(0.1, 100), xlabel="misread, % (logarithmic)", ylim=(len(found.pictures) - 0.5, -0.5))
-    axis.set_title(title)
+    figure.suptitle(title)
     axis.set_yticks(range(len(found.pictures)), found.pictures)
     axis.xaxis.set_major_locator(FixedLocator(SHARES))
     axis.xaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{share:g}"))

@@ -35,6 +35,7 @@ def test_writers_get_panels_of_their_own(budget):
     figure = figures.error_budget(budget, groups, np.array([0.5, 0.8, 1.0]), "a title")
     assert len(figure.axes) == 3
     assert {"1 writers make 33 %", "2 writers make 67 %"} == {text.get_text() for text in figure.axes[2].texts}
+    assert figure.axes[1].get_yticklabels()[0].get_text() == "Census\nemployees\n(2 writers)"
 
 
 def test_ensembles_are_drawn_with_and_without_a_shared_budget():

@@ -31,6 +31,15 @@ def test_shares_of_thirty_seeds_reach_1(make_record):
     assert errors.budget([run(make_record, seed, [5]) for seed in range(30)]).parts()["misread by every seed"] == 1
 
 
+def test_an_image_is_read_as_most_seeds_misread_it(make_record):
+    answers = [[(5, 7), (6, 3)], [(5, 2)], [(5, 2)]]
+    seeds = [
+        make_record(accuracies=(1 - len(own) / 10_000,), mistakes=[Mistake(i, 1, read, 0.6) for i, read in own])
+        for own in answers
+    ]
+    assert errors.read_as(seeds) == {5: 2, 6: 3}
+
+
 def test_an_exchange_counts_both_ways(found, make_record):
     after = errors.budget([run(make_record, 0, [5, 900], name="4")])
     exchange = errors.exchange(found, after)

@@ -196,6 +196,8 @@ def test_each_recipe_has_its_colour_whatever_stands_beside_it(seeds, drawn):
     medians = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 5]
     assert [line.get_color() for line in medians] == [*figures.STEP_COLOURS.values(), figures.COLOURS[0]]
     assert [line.get_linestyle() for line in medians] == ["-", "--", "-", "--", "--", "-", "-"]
+    bands = [shape for shape in figure.axes[0].collections if isinstance(shape, PolyCollection)]
+    assert len(bands) == 4 and "dashed: on the way to a step" in figure.axes[0].get_title()
     alone = figures.all_seeds(records[5], "study").axes[0].lines[0]
     assert alone.get_color() == figures.STEP_COLOURS["3"]
 

@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import pytest
 
 from mnist_lab.data import WRONG_TEST_LABELS
 from mnist_lab.evidence import tables
 from mnist_lab.evidence.records import Mistake
+from mnist_lab.evidence.results import summarise
 from mnist_lab.evidence.tables import Table
 
 
@@ -39,8 +42,10 @@ def test_the_results_tell_mean_spread_and_where_they_come_from(seeds, make_recor
     row = dict(zip(result.headers, result.rows[0], strict=True))
     assert row["accuracy, %"] == "99.550 ± 0.071"
     assert row["95 % interval of the mean"] == "98.915 – 100.185"  # two seeds prove little
-    assert (row["min"], row["max"], row["seeds"], row["parameters"]) == ("99.50", "99.60", "2", "7,946 / 7,946")
+    assert (row["min"], row["max"], row["seeds"], row["parameters"]) == ("99.50", "99.60", "2", "7,946")
     assert row["seconds"] == "160"
+    (summary,) = summarise(seeds([0.9950, 0.9960]))
+    assert "7,946 / 7,000" in tables.results_table([replace(summary, deployed=7000)]).rows[0]
     assert "scored on test images of MNIST;" in result.note and "a processor, 1 thread." in result.note
     sample, *_ = tables.overview([make_record(data="digits sample, not MNIST")])
     assert "digits sample, not MNIST" in sample.note
@@ -50,7 +55,8 @@ def test_the_consistency_of_seeds(seeds):
     _, table, _ = tables.overview(seeds([0.9950] * 58 + [0.9939], late=[0.9940] * 4))
     row = dict(zip(table.headers, table.rows[0], strict=True))
     assert row["seeds >= 99.40 %"] == "58 of 59"
-    assert row["a new seed, at least"] == "92.2 %"  # as R prints binom.test(58, 59, alternative = "greater"): 0.9220
+    share = row["share of new seeds on target, at least"]
+    assert share == "92.2 %"  # as R prints binom.test(58, 59, alternative = "greater"): 0.9220
     assert row["last 5 epochs >= 99.40 %"] == "294 of 295"
     assert row["seeds with all 5"] == "58 of 59"
     assert row["misread"] == "50.2"

@@ -13,7 +13,7 @@ def test_a_small_sample_is_measured_from_end_to_end(recipe, settings, monkeypatc
     found = benchmark.measure(recipe, replace(settings, threads=2), seeds=[0], rounds=1, sample=100)
     save_benchmark(found, tmp_path / "cpu.json")
     assert load_benchmark(tmp_path / "cpu.json") == found
-    assert len(board_rows(found)) == 3 and len(together_rows(found)) in (3, 6)
+    assert len(board_rows(found)) == 2 and len(together_rows(found)) in (3, 6)
     assert {(one.processes, one.threads) for one in found.throughputs} == {(1, 1), (1, 2), (2, 1)}
     assert found.floor > 0 and found.costs and found.two_processes > 0
     assert [(one.where, one.threads) for one in found.board] == [("one core", 1), ("two cores", 2)]
@@ -51,17 +51,14 @@ def test_a_benchmark_is_told_in_a_table_and_in_words(measured):
         "3.0 s",
         "5.0 times",
         "takes 6.0 times",
-        "4.0 times",
-        "1.90 times",
-        "99.4 % from epoch 5 on, after 61 s",
         "0.80 GiB",
         "a processor",
     ):
         assert part in text
-    never = measured.model_copy(update={"epochs_to_target": None, "seconds_to_target": None, "peak_memory": None})
-    assert "does not stay at 99.4 %" in as_text(never) and "not measured" in as_text(never)
+    assert "at its peak: not measured" in as_text(measured.model_copy(update={"peak_memory": None}))
 
 
 def test_a_target_that_a_seed_misses_has_no_mean(measured):
-    assert board_rows(measured)[0] == ("one core", "1", "2", "5.5", "61.0")
-    assert board_rows(measured)[1] == ("two cores", "2", "2", "1 of 2 do not reach it", "1 of 2 do not reach it")
+    one, two = board_rows(measured)  # no GPU was measured, so there is no row for one
+    assert one == ("one core", "1", "2", "5.5", "61.0")
+    assert two == ("two cores", "2", "2", "1 of 2 do not reach it", "1 of 2 do not reach it")

@@ -51,7 +51,16 @@ def test_costs_are_drawn_a_panel_for_each_kind_of_layers():
     costs = [Cost(kind, part, 100, 20, 0, 300) for kind in ("ours", "theirs") for part in ("norm", "loss")]
     figure = figures.step_costs(costs, "a step")
     assert [axis.get_title() for axis in figure.axes] == ["ours: 0.8 ms", "theirs: 0.8 ms"]
-    assert [text.get_text() for text in figure.axes[-1].get_legend().get_texts()] == [
-        "arithmetic", "dispatch", "page faults", "memory",
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        "arithmetic", "dispatch", "page faults", "the rest (mostly memory)",
     ]  # fmt: skip
     assert len(figures.step_costs([], "nothing yet").axes) == 1
+
+
+def test_small_parts_are_one_bar():
+    """A part is small if it is so with every kind of layers, or the bars of two panels would not match."""
+    small, large = Cost("ours", "loss", 50, 20, 0, 30), Cost("theirs", "loss", 50, 20, 0, 300)
+    rest = [Cost(kind, part, 10, 20, 0, 30) for kind in ("ours", "theirs") for part in ("norm", "flatten")]
+    figure = figures.step_costs([small, *rest[:2], large, *rest[2:]], "an update")
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["loss", "2 small parts"]
+    assert [bar.get_width() for bar in figure.axes[0].containers[0]] == pytest.approx([0.05, 0.02])

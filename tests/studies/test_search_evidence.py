@@ -138,7 +138,9 @@ def test_the_figure_shows_every_ablation_with_its_interval(searched):
     (axis,) = figures.ablations(found, "a title").axes
     labels = [label.get_text() for label in axis.get_yticklabels()]
     shown = [outcome for outcome in found if outcome.gain]
-    assert labels == [f"{outcome.family}: {outcome.result.change}" for outcome in shown]
+    assert labels == [outcome.result.change for outcome in shown]
+    families = {text.get_text(): text.xy[1] for text in axis.texts}
+    assert families == {"images": 0.5, "optimizer": 2.5}  # each once, beside the middle of its rows
     assert list(axis.lines[0].get_xdata()) == [math.exp(end) for end in shown[0].gain.interval]
     assert list(axis.lines[1].get_xdata()) == [math.exp(shown[0].gain.mean)]
 
@@ -155,6 +157,9 @@ def test_the_scale_of_losses_can_be_read_when_one_is_ten_times_the_others(search
     boxes = [label.get_window_extent() for label in axis.get_xticklabels() if left <= label.get_position()[0] <= right]
     assert len(boxes) >= 5
     assert all(one.x1 < next_one.x0 for one, next_one in pairwise(boxes)), "labels run into each other"
+    assert right == figures.EDGE
+    (arrow,) = [text for text in axis.texts if "→" in text.get_text()]
+    assert arrow.get_text() == "10.0 →" and arrow.get_position() == (figures.EDGE, 1)
 
 
 def test_the_frontier_has_a_panel_for_each_cost(costs):

@@ -1,4 +1,5 @@
 import math
+import re
 import statistics
 
 import numpy as np
@@ -70,6 +71,9 @@ def test_the_table_names_the_best_and_the_baseline():
     found = [made(number, 0.03 - number / 1000, 0.03) for number in range(12)] + [made(12, state="fail")]
     table = trials.trials_table(found, rows=5)
     assert [row[0] for row in table.rows] == ["11", "10", "9", "8", "7", "0"]
+    told = dict(zip(table.headers, table.rows[-1], strict=True))
+    shown = [told[name] for name in ("multiply-accumulates", "peak", "shift", "clean epochs")]
+    assert shown == ["481 k", "0.01", "2", "0"]
     assert table.note.startswith("13 trials: 12 came to all folds, 0 were given up before, 1 diverged.")
 
 
@@ -78,7 +82,7 @@ def test_trials_are_held_against_the_baseline_on_the_same_folds():
     assert trials.beside_baseline(found) == pytest.approx({0: 1.0, 1: 0.5, 2: 1.0})
     assert trials.beside_baseline(found[1:]) == {}
     assert trials.finding(found) == "The best of 4 trials has 1.00 times the baseline's loss where it was chosen"
-    assert trials.finding(found[1:]) == "3 trials, and none beside step 3 yet"
+    assert trials.finding(found[1:]) == "3 trials, and none beside the baseline yet"
 
 
 def test_the_important_choice_is_found(many, caplog):
@@ -105,7 +109,24 @@ def test_a_confirmation_is_compared_fold_by_fold(confirmed):
     assert trials.compare(records, 15) == []
     table = trials.comparison_table([best, baseline])
     assert [row[-1] for row in table.rows] == ["better", "baseline"]
-    assert table.rows[0][7] == "0.90"
+    told = dict(zip(table.headers, table.rows[0], strict=True))
+    assert re.fullmatch(r"0\.90 \(0\.\d\d – 0\.\d\d\)", told["times the baseline's"])
+    assert told["on new folds alone"] == told["times the baseline's"]  # nothing was chosen on any
+    assert re.fullmatch(r"\+0\.030 \(0\.\d{3} – 0\.\d{3}\)", told["gain"])
+
+
+def test_new_folds_are_those_on_which_nothing_was_chosen(confirmed):
+    records = confirmed(0, 1.0, 0.0, seeds=12) + confirmed(7, 0.9, 0.0, seeds=12, noise=0.1)
+    found = trials.compare(records, 3, [made(0, 0.02, 0.03), made(1, 0.02, state="pruned")])[0]
+    pairs = zip(confirmed(0, 1.0, 0.0, seeds=12), found.records, strict=True)
+    logs = [math.log(ours.loss / theirs.loss) for theirs, ours in pairs]
+    assert found.loss.mean == pytest.approx(statistics.fmean(logs))
+    assert found.unseen.mean == pytest.approx(statistics.fmean(logs[2:6] + logs[8:]))
+    assert found.unseen.interval != found.loss.interval
+    alone = trials.compare(records, 3, [made(0, *[0.02] * 5)])[0]
+    assert alone.unseen is None and alone.loss == found.loss  # one new fold has no spread
+    row = trials.comparison_table([alone]).rows[0]
+    assert row[trials.comparison_table([alone]).headers.index("on new folds alone")] == "–"
 
 
 def test_seeds_of_a_fold_are_one_value(confirmed):
@@ -126,7 +147,8 @@ def test_what_was_confirmed_comes_before_what_only_looked_better(confirmed):
 
 
 def test_the_history_shows_every_trial(many):
-    (axis,) = figures.history(many, "a title").axes
+    (axis,) = figures.history([*many, made(80, state="pruned")], "a title").axes
+    assert axis.get_xlabel() == "trial (1 of 81 have no dot: they did not finish their first fold)"
     complete, pruned, best = axis.lines[:3]
     assert len(complete.get_xdata()) + len(pruned.get_xdata()) == len(many)
     drawn = dict(zip(complete.get_xdata(), complete.get_ydata(), strict=True))
@@ -139,10 +161,17 @@ def test_slices_show_numbers_and_names(many):
     peak, stem, _, width, *_ = figure.axes
     assert peak.get_xscale() == "log" and stem.get_xticklabels()[0].get_text() == "3x3"
     asked = sum("first width" in one.choices for one in many)
-    assert 0 < len(width.collections[0].get_offsets()) == asked < len(many)
+    dots = [line for line in width.lines if line.get_marker() == "o"]
+    assert 0 < len(dots) == asked < len(many) and width.get_xlabel() == "channels of the first layer"
+    hollow = [line for line in peak.lines if line.get_marker() == "o" and line.get_markerfacecolor() == "none"]
+    assert len(hollow) == 1 + sum(one.state == "pruned" for one in many)
+    assert [line.get_xdata()[0] for line in hollow if line.get_color() == "black"] == [many[0].choices["peak"]]
     figure.canvas.draw()
 
 
 def test_bars_show_importances():
-    (axis,) = figures.importances({"peak": 0.7, "teacher": 0.3}, "a title").axes
-    assert [bar.get_width() for bar in axis.patches] == [70, 30]
+    others = {f"choice {number}": 0.001 for number in range(20)}
+    (axis,) = figures.importances({"peak": 0.7, "teacher": 0.2} | others, "a title").axes
+    assert len(axis.patches) == figures.MOST and [bar.get_width() for bar in axis.patches[:2]] == [70, 20]
+    assert axis.get_yticklabels()[0].get_text() == "peak of the rate"
+    assert set(figures.WORDS) <= set(space.EVERY)

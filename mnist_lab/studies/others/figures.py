@@ -50,7 +50,7 @@ def claims_and_seeds(records: Sequence[Record], title: str) -> Figure:
     accuracy_scale(axis, max(shown), min(shown))
     tidy(axis)
     mark_target(axis)
-    axis.legend(frameon=False, fontsize=9)
+    figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=2)
     return figure
 
 

@@ -107,21 +107,17 @@ def reproductions_table(records: Sequence[Record]) -> Table:
         "step": lambda one: one.step,
         "claimed best": lambda one: UNKNOWN if one.claim.best is None else f"{one.claim.best:.2f}",
         "our best, picked on the test set": lambda one: one.best.percent,
-        "one more seed, 95 %": lambda one: (
+        "95 % range for one more seed": lambda one: (
             UNKNOWN if one.one_more is None else percent((one.one_more[0], min(one.one_more[1], 1)))
         ),
-        "claim in it": lambda one: {None: UNKNOWN, True: "yes", False: "no"}[one.claim_expected],
+        "claim within?": lambda one: {None: UNKNOWN, True: "yes", False: "no"}[one.claim_expected],
         "our last epoch": lambda one: one.last.percent,
-        "min": lambda one: f"{100 * one.last.minimum:.2f}",
-        "max": lambda one: f"{100 * one.last.maximum:.2f}",
         "epochs": lambda one: one.epochs,
         "seeds": lambda one: one.seeds,
         "parameters": lambda one: f"{one.parameters:,}",
-        "field": lambda one: one.receptive_field,
-        "s/epoch": lambda one: f"{one.seconds_per_epoch:.1f}",
     }
     found = reproductions(records)
-    spare = ("field", "s/epoch", "epochs", "parameters", "min", "max", "our best, picked on the test set")
+    spare = ("epochs", "parameters", "our best, picked on the test set")
     return Table.of(found, columns, summary(found, records), spare)
 
 
@@ -144,7 +140,7 @@ def summary(found: Sequence[Reproduction], records: Sequence[Record]) -> str:
             f"{max(gains):.2f}. Their training took {', '.join(hours_by_series(published))}. "
         )
     devices = "; ".join(sorted({device for one in found for device in one.devices}))
-    return f"{said}Seconds depend on what else the machine did. Device: {devices}."
+    return f"{said}Device: {devices}."
 
 
 def hours_by_series(records: Sequence[Record]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What the search tried, and how the best of it stands beside the step 3 that it set out from (the baseline)."""
+"""What the search tried, and how the best of it stands beside the previous step 3 (the baseline)."""
 
 import math
 import statistics
@@ -20,7 +20,7 @@ from mnist_lab.studies.search.space import EVERY, distributions, number_of
 from mnist_lab.studies.search.tables import times
 from mnist_lab.writers import FOLDS
 
-BASELINE = 0  # the trial that is the step 3 of before: the first starting point
+BASELINE = 0  # the trial that is the previous step 3: the first starting point
 MANY = 50  # trials, before their choices can be told apart
 TREES = 32  # of the forest that tells them apart
 PLACE = Path("search", "trials.json")  # in a folder of records
@@ -99,20 +99,23 @@ def trials_table(trials: Sequence[Trial], rows: int = 10) -> Table:
         "trial": lambda one: one.number,
         "network": lambda one: one.network,
         "parameters": lambda one: f"{one.parameters:,}",
-        "multiply-accumulates": lambda one: f"{one.products:,}",
+        "multiply-accumulates": lambda one: thousands(one.products),
+        "peak": lambda one: f"{one.choices['peak']:.3g}",
+        "shift": lambda one: one.choices["shift"],
+        "clean epochs": lambda one: one.choices["clean epochs"],
         "loss": lambda one: f"{one.loss:.4f}",
         "accuracy, %": lambda one: f"{100 * statistics.fmean(one.accuracies):.2f}",
-        "s": lambda one: f"{statistics.fmean(one.seconds):.0f}",
     }
     counts = {state: sum(one.state == state for one in trials) for state in ("complete", "pruned", "fail")}
     note = (
         f"{len(trials)} trials: {counts['complete']} came to all folds, {counts['pruned']} were given up before, "
-        f"{counts['fail']} diverged. Loss and accuracy are means over these folds of held-out writers, one seed each; "
-        "seconds are those of a fold. The best of so many were lucky, too: only new folds and seeds tell by how much."
+        f"{counts['fail']} diverged. Loss and accuracy are means over these folds of held-out writers, one seed each. "
+        "The best of so many were lucky, too: only new folds and seeds tell by how much."
     )
     found = ranked(trials)
     shown = found[:rows] + [one for one in found[rows:] if one.number == BASELINE]
-    return Table.of(shown, columns, note, spare=("multiply-accumulates", "s", "parameters", "network"))
+    spare = ("multiply-accumulates", "parameters", "network", "clean epochs", "shift", "peak")
+    return Table.of(shown, columns, note, spare)
 
 
 def beside_baseline(trials: Iterable[Trial]) -> dict[int, float]:
@@ -166,18 +169,20 @@ class Comparison:
     records: Sequence[Record]  # of the trial
     loss: Difference | None  # of log(loss), less the baseline's: below 0 is better; None for the baseline
     accuracy: Difference | None
+    unseen: Difference | None  # as loss, over the folds alone on which no trial was chosen
 
     @property
     def number(self) -> int:
         return number_of(self.records[0].name)
 
 
-def compare(records: Iterable[Record], epochs: int) -> list[Comparison]:
+def compare(records: Iterable[Record], epochs: int, tried: Iterable[Trial] = ()) -> list[Comparison]:
     """Compare the trials of so many ``epochs`` among ``records`` with the baseline, over the seeds that both have.
 
     The seeds of a fold have the same writers: they are one value, their mean. Trials that lack a fold are left out.
-    The lowest loss comes first.
+    The lowest loss comes first. What was ``tried`` says which folds had a part in choosing: the first ones.
     """
+    every, unseen = range(FOLDS), range(max((len(one.losses) for one in tried), default=0), FOLDS)
     found: dict[int, dict[int, Record]] = {}
     for one in records:
         if one.kind == "trial" and one.recipe["epochs"] == epochs:
@@ -187,12 +192,15 @@ def compare(records: Iterable[Record], epochs: int) -> list[Comparison]:
     comparisons = []
     for number, seeds in whole.items():
         shared = sorted(seeds.keys() & baseline.keys())
-        differences = None, None
+        differences = None, None, None
         if number != BASELINE and all_folds(shared):
             pairs = [(baseline[seed], seeds[seed]) for seed in shared]
+            losses = [math.log(ours.loss) - math.log(theirs.loss) for theirs, ours in pairs]
+            accuracies = [ours.accuracy - theirs.accuracy for theirs, ours in pairs]
             differences = (
-                by_fold([math.log(ours.loss) - math.log(theirs.loss) for theirs, ours in pairs], shared),
-                by_fold([ours.accuracy - theirs.accuracy for theirs, ours in pairs], shared),
+                by_fold(losses, shared, every),
+                by_fold(accuracies, shared, every),
+                by_fold(losses, shared, unseen),
             )
         comparisons.append(Comparison([seeds[seed] for seed in sorted(seeds)], *differences))
     return sorted(comparisons, key=lambda one: one.loss.mean if one.loss else 0)
@@ -210,12 +218,17 @@ def best(trials: Iterable[Trial], confirmed: Iterable[Comparison], count: int) -
     return [BASELINE, *others[:count]]
 
 
-def by_fold(differences: Sequence[float], seeds: Sequence[int]) -> Difference:
-    """Return the mean of ``differences``, one for each of ``seeds``, with Student's interval over the folds."""
+def by_fold(differences: Sequence[float], seeds: Sequence[int], folds: Iterable[int]) -> Difference | None:
+    """Return the mean of ``differences``, one for each of ``seeds``, with Student's interval over these ``folds``.
+
+    None for a single fold, or none: they have no spread.
+    """
     from scipy import stats
 
     pairs = list(zip(differences, seeds, strict=True))
-    means = [statistics.fmean(one for one, seed in pairs if seed % FOLDS == fold) for fold in range(FOLDS)]
+    means = [statistics.fmean(one for one, seed in pairs if seed % FOLDS == fold) for fold in folds]
+    if len(means) < 2:
+        return None
     mean, spread = statistics.fmean(means), statistics.stdev(means)
     p_value = float(stats.ttest_1samp(means, 0).pvalue) if spread else float(mean == 0)
     return Difference(mean, mean_interval(means), p_value, mean / spread if spread else 0.0)
@@ -227,24 +240,36 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
     def mean(one: Comparison, of: str) -> float:
         return statistics.fmean(getattr(record, of) for record in one.records)
 
+    def multiple(found: Difference | None) -> str:
+        return UNKNOWN if found is None else f"{times(found.mean)} ({times(*found.interval)})"
+
+    def gain(found: Difference | None) -> str:
+        return UNKNOWN if found is None else f"{100 * found.mean:+.3f} ({percent(found.interval, digits=3)})"
+
     columns = {
         "trial": lambda one: one.number,
-        "network": lambda one: one.records[0].change,
         "parameters": lambda one: f"{one.records[0].model.trainable:,}",
-        "multiply-accumulates": lambda one: f"{one.records[0].model.multiply_accumulates:,}",
+        "multiply-accumulates": lambda one: thousands(one.records[0].model.multiply_accumulates),
         "s/epoch": lambda one: f"{mean(one, 'seconds_per_epoch'):.1f}",
         "seeds": lambda one: len(one.records),
         "loss": lambda one: f"{mean(one, 'loss'):.4f}",
-        "times the baseline's": lambda one: UNKNOWN if one.loss is None else times(one.loss.mean),
-        "95 % interval": lambda one: UNKNOWN if one.loss is None else times(*one.loss.interval),
+        "times the baseline's": lambda one: multiple(one.loss),
+        "on new folds alone": lambda one: multiple(one.unseen),
         "accuracy, %": lambda one: f"{100 * mean(one, 'accuracy'):.3f}",
-        "gain": lambda one: UNKNOWN if one.accuracy is None else f"{100 * one.accuracy.mean:+.3f}",
-        "its 95 % interval": lambda one: UNKNOWN if one.accuracy is None else percent(one.accuracy.interval, digits=3),
-        "verdict": lambda one: "baseline" if one.number == BASELINE else verdict(one.loss, more="worse", less="better"),
+        "gain": lambda one: gain(one.accuracy),
+        "verdict by loss": lambda one: (
+            "baseline" if one.number == BASELINE else verdict(one.loss, more="worse", less="better")
+        ),
     }
     note = (
-        "Last epoch on held-out writers, all six folds of them. Differences are taken seed by seed, with the same "
-        "writers held out of both; a fold is one value, and the intervals are Student's over the folds, each by itself."
+        "Last epoch on held-out writers, all six folds of them; in brackets 95 % intervals. Differences are taken seed "
+        "by seed, with the same writers held out of both; a fold is one value, and the intervals are Student's over "
+        "the folds, each by itself. New folds: those on which no trial was chosen. The verdict is by all six."
     )
-    spare = ("multiply-accumulates", "network", "s/epoch", "parameters", "its 95 % interval", "gain", "loss")
+    spare = ("multiply-accumulates", "s/epoch", "parameters", "seeds", "gain", "accuracy, %")
     return Table.of(found, columns, note, spare)
+
+
+def thousands(count: int) -> str:
+    """Return a large number in thousands."""
+    return f"{count / 1000:,.0f} k"

@@ -100,7 +100,7 @@ def learning_curves(records: Sequence[Record]) -> Figure:
         for style, values, said in curves:
             misread = [share_misread(value.accuracy, record) for value in values]
             shares += misread[2:] or misread
-            look = {"color": colour, "linewidth": 1.5 + place, "zorder": 2 - place / 10}  # equal curves show
+            look = {"color": colour, "linewidth": 1.3 + 0.7 * place, "zorder": 2 - place / 10}  # equal curves show
             loss.plot(numbers, [value.loss for value in values], style, label=said, **look)
             accuracy.plot(numbers, misread, style, **look)
     loss.set(xlabel="epoch", ylabel="cross-entropy, nats (logarithmic)", yscale="log")

@@ -250,7 +250,7 @@ def facts(files: Iterable[Path]) -> set[str]:
 
 def unfounded(text: str) -> set[str]:
     """Return the numbers in a piece of prose that are not those of the records that it links."""
-    linked = {ROOT / "notebooks" / name for name in re.findall(r"\]\((?:notebooks/)?(records/[^)]+)\)", text)}
+    linked = {ROOT / "notebooks" / name for name in re.findall(r"\]\((?:notebooks/)?(records/[^)]+\.jsonl)\)", text)}
     text = re.sub(r"`[^`]*`|\]\([^)]*\)", "", text)
     said = re.findall(r"\d[\d,]*\.\d+|\d{1,3},\d{3}|\d+(?= of \d+ (?:seeds|late epochs))", text)
     return {*said} - NO_RESULTS - facts(linked)
@@ -263,7 +263,7 @@ def test_every_number_in_the_prose_is_one_of_the_records_that_it_links(lesson):
 def test_every_number_that_the_readme_learned_is_one_of_the_records_that_it_links():
     learned = (ROOT / "README.md").read_text("utf-8").split("## What we learned\n")[1].split("\n\n")[1]
     lines = learned.split("\n* ")
-    assert len(lines) == 6 and all("](notebooks/records/" in line for line in lines)
+    assert len(lines) == 6 and all("](notebooks/" in line for line in lines)
     assert {line: unfounded(line) for line in lines if unfounded(line)} == {}
 
 

@@ -115,11 +115,12 @@ def step_line(records: Sequence[Record]) -> str:
     final = next(record for record in shown if record.kind == "step")
     count, wrong = final.scored_images, len(final.mistakes)
     low, high = wilson_interval(count - wrong, count)
-    alone = "".join(f" ({r.change} alone: {100 * r.accuracy:.2f} %)" for r in shown if r.kind == "intermediate")
+    rows = [f"{r.name} {r.change}: {100 * r.accuracy:.2f} %" for r in shown if r.kind == "intermediate"]
+    before = f" ({'; '.join(rows)})" if rows else ""
     (result,) = summarise([record for record in records if record.kind == "step"])
     others = f" Over {result.seeds} seeds: {mean_and_sd(result.mean, result.sd)} %." if result.seeds > 1 else ""
     return (
-        f"**Result:** {100 * final.accuracy:.2f} % after {final.recipe['epochs']} epochs, seed {final.seed}{alone}; "
+        f"**Result:** {100 * final.accuracy:.2f} % after {final.recipe['epochs']} epochs, seed {final.seed}{before}; "
         f"{wrong} of {count:,} test images misread, 95 % Wilson interval {100 * low:.2f} – {100 * high:.2f} %; "
         f"{final.model.trainable:,} parameters.{others}"
     )

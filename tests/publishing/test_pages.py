@@ -36,7 +36,7 @@ def test_blocks_are_written_from_the_records_and_prose_is_kept(made):
     assert "outdated" not in text and "# title\nprose\n" in text
     assert "99.510 ± 0.010" in text and "99.485 – 99.535" in text
     assert (
-        "**Result:** 99.50 % after 5 epochs, seed 0 (half the way alone: 99.40 %); 50 of 10,000 test images misread"
+        "**Result:** 99.50 % after 5 epochs, seed 0 (3a half the way: 99.40 %); 50 of 10,000 test images misread"
         in text
     )
     assert "7,946 parameters. Over 3 seeds: 99.510 ± 0.010 %." in text

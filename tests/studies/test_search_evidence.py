@@ -122,6 +122,8 @@ def test_the_frontier_names_the_cheapest_on_target(costs):
     smallest = "After 15 epochs the smallest network with a mean of at least 99.40 % has 3,818 parameters"
     fewest = "With 7,946 parameters the fewest epochs for it are 8"
     assert f"{smallest}, though its interval reaches below. {fewest}." in table.note
+    assert tables.finding(found) == "3,818 parameters are enough for a mean of 99.4 %, and so are 8 epochs"
+    assert tables.finding(found[:1]) == "No network here has a mean of 99.4 %"
     assert table.rows[0][:5] == ("5 epochs", "7,946", "5", "2", "99.395 ± 0.007")
     assert table.rows[-1][:5] == ("nothing changed", "7,946", "15", "3", "99.500 ± 0.010") and len(table.rows) == 5
     assert "After 15 epochs there is no network with a mean of at least 99.40 %." in tables.cheapest(found[2:3])

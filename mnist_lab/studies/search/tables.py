@@ -145,11 +145,25 @@ def by_epochs(found: Sequence[Outcome]) -> list[Outcome]:
     return [outcome for outcome in found if outcome.result.trainable == largest]
 
 
+def enough(found: Sequence[Outcome]) -> tuple[Result | None, Result | None]:
+    """Return the smallest network and the fewest epochs whose mean accuracy reaches the target."""
+    series = by_size(found), by_epochs(found)
+    small, short = (next((one.result for one in part if one.result.mean >= TARGET), None) for part in series)
+    return small, short
+
+
+def finding(found: Sequence[Outcome]) -> str:
+    """Say in a few words how few parameters and how few epochs are enough."""
+    small, short = enough(found)
+    if not (small and short):
+        return f"No network here has a mean of {100 * TARGET:g} %"
+    return f"{small.trainable:,} parameters are enough for a mean of {100 * TARGET:g} %, and so are {short.epochs} epochs"
+
+
 def cheapest(found: Sequence[Outcome]) -> str:
     """Say which is the smallest network, and which the fewest epochs, whose mean accuracy reaches the target."""
     longest, largest = by_size(found)[0].result.epochs, by_epochs(found)[0].result.trainable
-    small = next((one.result for one in by_size(found) if one.result.mean >= TARGET), None)
-    short = next((one.result for one in by_epochs(found) if one.result.mean >= TARGET), None)
+    small, short = enough(found)
     goal = f"with a mean of at least {100 * TARGET:.2f} %"
     said = [f"After {longest} epochs there is no network {goal}."]
     if small:

@@ -157,7 +157,8 @@ def finding(found: Sequence[Outcome]) -> str:
     small, short = enough(found)
     if not (small and short):
         return f"No network here has a mean of {100 * TARGET:g} %"
-    return f"{small.trainable:,} parameters are enough for a mean of {100 * TARGET:g} %, and so are {short.epochs} epochs"
+    epochs = f", and so are {short.epochs} epochs" if short.epochs < small.epochs else ""
+    return f"{small.trainable:,} parameters are enough for a mean of {100 * TARGET:g} %{epochs}"
 
 
 def cheapest(found: Sequence[Outcome]) -> str:

@@ -37,8 +37,8 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
     other = verbs.add_parser(
         "ablate",
         help=about,
-        description=f"{about.capitalize()}. A change is scored on writers held out of the training set, the frontier of "
-        f"fewer parameters or epochs on the test set. {KEPT} {JSON}",
+        description=f"{about.capitalize()}. A change is scored on writers held out of training, the frontier of fewer "
+        f"parameters or epochs on the test set. {KEPT} {JSON}",
     )
     other.add_argument("names", nargs="*", metavar="NAME", help="a change, a family, frontier (all but the frontier)")
     other.set_defaults(command=ablate)
@@ -64,7 +64,8 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
     shared.add_publish(hunt)
     hunt.set_defaults(command=search)
 
-    for command, usual in ((study, "10"), (again, "3; 5 of each third step"), (other, "6, one for each fold of writers; 5 of the frontier")):
+    ablations = "6, one for each fold of writers; 5 of the frontier"
+    for command, usual in ((study, "10"), (again, "3; 5 of each third step"), (other, ablations)):
         if command is not study:
             either = command.add_mutually_exclusive_group()
             shared.add_json(either)

@@ -37,7 +37,7 @@ class Plan:
         from mnist_lab.recipe import Recipe
 
         recipe = Recipe(**records.load_file(records.TRACKED / "steps" / "3.jsonl")[0].recipe)
-        return replace(recipe, epochs=2, batch_size=50) if self.rehearse else recipe
+        return replace(recipe, epochs=2, batch_size=25) if self.rehearse else recipe
 
     @property
     def settings(self):

@@ -28,7 +28,8 @@ PAGES = [ROOT / "README.md", *(ROOT / "notebooks").glob("*.md"), *(ROOT / "mnist
 RECORDS = load(TRACKED / FOLDERS["step"])
 SHOWN = {record.name: record for record in reversed(RECORDS) if record.device_type == "cpu"}  # the first seed of each
 # What each step announces that it changes; everything else is as in the step before.
-ANNOUNCED = {2: {"MODEL", "LEARNING_RATE", "AVERAGING"}, 3: {"ROTATION", "SHIFT", "SCALE", "SHEAR", "SCHEDULE"}}
+DISTORTIONS = {"ROTATION", "SHIFT", "SCALE", "SHEAR"}
+ANNOUNCED = {2: {"MODEL", "LEARNING_RATE", "AVERAGING"}, 3: DISTORTIONS | {"SCHEDULE", "LEARNING_RATE", "CLEAN_EPOCHS"}}
 
 
 def prose(path) -> list[str]:

@@ -7,7 +7,7 @@ from mnist_lab.models import CompactNet, build
 from mnist_lab.speed.stack import stack, unstack
 from mnist_lab.studies.search.muon import MuonAndAdam
 
-POINTWISE = ["1.1.weight", "2.1.weight", "3.1.weight"]  # of the three separable blocks
+POINTWISE = [f"{block}.1.weight" for block in range(1, 6)]  # of the five separable blocks
 
 
 @pytest.fixture
@@ -42,7 +42,8 @@ def test_muon_has_the_filters_between_channels_and_adam_the_rest(network, few):
         left, _, right = torch.linalg.svd(gradient, full_matrices=False)
         scale = 0.2 * 0.01 * max(step.shape) ** 0.5
         lengths = torch.linalg.svdvals(step / scale)
-        assert lengths.min() > 0.3 and lengths.max() < 1.4, name  # orthogonal, as nearly as five iterations make it
+        # Orthogonal, as nearly as five iterations make it, but for directions that the gradient hardly has.
+        assert lengths.quantile(0.1) > 0.3 and lengths.max() < 1.4, name
         assert F.cosine_similarity(step.flatten(), -(left @ right).flatten(), dim=0) > 0.9
         assert torch.linalg.svdvals(gradient)[0] > 5 * torch.linalg.svdvals(gradient)[-1]  # the gradient is not
 
@@ -77,6 +78,5 @@ def test_each_network_of_a_stack_learns_as_it_would_alone(few):
         update(network, MuonAndAdam(network.parameters(), 0.01), images[:, i : i + 1], labels[:, i : i + 1].flatten())
         for name in POINTWISE:
             moved = network.get_parameter(name).detach() - before[name]
-            assert torch.allclose(
-                window.get_parameter(name) - before[name], moved, atol=0.02 * float(moved.abs().max())
-            )
+            rounding = 0.06 * float(moved.abs().max())  # PyTorch's Muon makes steps orthogonal in bfloat16
+            assert torch.allclose(window.get_parameter(name) - before[name], moved, atol=rounding)

@@ -425,18 +425,18 @@ def test_a_network_that_tells_other_things_apart_is_refused():
 
 def test_the_unit_under_the_pointer_shows_its_field(browser):
     draw(browser, DRAWN[8])
-    row = [row for row in trace(build(load())) if row.size_out == 10][-1]
-    number = browser.run("stages.findLastIndex((stage) => stage.side === 10)")
+    row = [row for row in trace(build(load())) if row.size_out == 9][-1]
+    number = browser.run("stages.findLastIndex((stage) => stage.side === 9)")
     browser.run(f"document.querySelectorAll('.maps')[{number}].scrollIntoView()")
     left, top, cell, wrap = browser.run(f"""(() => {{ const stage = stages[{number}],
         box = stage.area.getBoundingClientRect(); return [box.left, box.top, stage.cell, stage.wrap]; }})()""")
     channel, y, x = wrap + 2, 3, 7  # in the second line of maps
-    pitch = 11 * cell
+    pitch = 10 * cell
     browser.mouse("mouseMoved", left + 2 * pitch + (x + 0.5) * cell, top + pitch + (y + 0.5) * cell, button="none")
     browser.run(SHOWN)
     frame = browser.run(FRAME % "seen")
     assert frame == [row.span(x)[0], row.span(y)[0], row.field_out, row.field_out]
-    value = browser.run(f"readings[0].maps[stages[{number}].index].values[{channel * 100 + y * 10 + x}]")
+    value = browser.run(f"readings[0].maps[stages[{number}].index].values[{channel * 81 + y * 9 + x}]")
     text = browser.run("unit.textContent").replace("−", "-")
     assert f"channel {channel + 1}, row {y + 1}, column {x + 1}: {value:.2f}" in text
     browser.run(f"stages[{number}].area.focus()")

@@ -44,9 +44,6 @@ class Benchmark(BaseModel):
     costs: list[Cost] = []  # of a step on one thread, by layers, part and cause
     throughputs: list[Throughput] = []
     board: list[Reached] = []  # how soon the accuracy on the test images stays at 99.4 % or above
-    two_processes: float  # times the images per second of one process
-    epochs_to_target: int | None  # of the first seed on one core
-    seconds_to_target: float | None  # wall clock, evaluation included
     peak_memory: float | None  # GiB of a process that trains one seed
     gpu_run: float | None  # seconds of a whole run on the GPU, after a warm-up
     gpu_many: float | None  # seconds of 64 runs at once
@@ -77,9 +74,6 @@ def measure(
         costs=costs,
         throughputs=rates,
         board=board,
-        two_processes=next(one.ratio for one in rates if one.processes == 2),
-        epochs_to_target=board[0].epochs[0] if board else None,
-        seconds_to_target=board[0].seconds[0] if board else None,
         peak_memory=memory,
         gpu_run=time_runs(recipe, whole, [0]) if device.type == "cuda" else None,
         gpu_many=time_runs(recipe, whole, range(MANY)) if device.type == "cuda" else None,

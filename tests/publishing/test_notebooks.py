@@ -17,6 +17,7 @@ from torch import nn
 from mnist_lab import models, use
 from mnist_lab.evidence import records
 from mnist_lab.evidence.results import LAST_EPOCHS, summarise
+from mnist_lab.evidence.uncertainty import welch
 from mnist_lab.fields.trace import trace
 from mnist_lab.models import MODELS, CompactNet, SkeletonNet, count_parameters
 from mnist_lab.publishing import headless, notebooks
@@ -266,6 +267,15 @@ def test_every_number_that_the_readme_learned_is_one_of_the_records_that_it_link
     lines = learned.split("\n* ")
     assert len(lines) == 6 and all("](notebooks/" in line for line in lines)
     assert {line: unfounded(line) for line in lines if unfounded(line)} == {}
+
+
+def test_the_clean_end_lowers_the_loss_of_every_seed_and_with_the_cycle_that_of_the_recipe():
+    """So says lesson 3, and README of both together."""
+    rows = {name: records.load_file(records.TRACKED / "steps" / f"{name}.jsonl") for name in ("3a", "3b", "3")}
+    distorted, cycled, clean = ({run.seed: run.loss for run in runs} for runs in rows.values())
+    assert distorted.keys() == cycled.keys() and all(clean[seed] < cycled[seed] for seed in cycled)
+    together = welch(list(distorted.values()), list(clean.values()))
+    assert together.is_clear and together.mean < 0
 
 
 def test_the_networks_in_the_lessons_are_those_of_the_package_and_of_the_records():

@@ -25,6 +25,7 @@ from mnist_lab.experiment import assemble, load_data
 from mnist_lab.fields.trace import trace
 from mnist_lab.models import fold_batch_norm, leaves
 from mnist_lab.recipe import AnyRecipe
+from mnist_lab.speed.compiled import compiled
 from mnist_lab.training import evaluate, train_one_epoch
 
 FILE = "smaller.json"
@@ -145,7 +146,7 @@ def make(way: Way, training: Training, folder: Path) -> dict:
 def train_shrinking(way: Way, training: Training, data: Dataset) -> nn.Sequential:
     """Train from the start, smaller in the last third of the epochs, and return the network that is to be deployed."""
     recipe = training.recipe
-    parts = assemble(recipe, data, training.settings)
+    parts = assemble(recipe, data, training.settings, compiled)
     start = recipe.epochs - max(1, recipe.epochs // 3)
     for epoch in range(1, recipe.epochs + 1):
         loop = parts.model, parts.batches, parts.optimizer, parts.scheduler, parts.average, recipe.loss

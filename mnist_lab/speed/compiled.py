@@ -109,13 +109,18 @@ class Chain:
             and all(is_plain(one) for one in (x, *weights) if one is not None)
             and x.is_contiguous(memory_format=LAST)
             and (x.shape[1] > 1 or not x.requires_grad)  # the kernels compute channels side by side
-            and all(layer.training for block in self.blocks for layer in block.layers)
+            and all(layer.training and not is_hooked(layer) for block in self.blocks for layer in block.layers)
         )
+
+
+def is_hooked(layer: nn.Module) -> bool:
+    """Whether ``layer`` has forward hooks, as pruning and rounding add them; kernels would not call them."""
+    return bool(layer._forward_pre_hooks or layer._forward_hooks or layer._backward_hooks)
 
 
 def head(layer: nn.Conv2d, x: Tensor) -> Tensor:
     """Return what a convolution makes of single pixels: a matrix product, for which PyTorch has a faster way."""
-    if layer.kernel_size != (1, 1) or layer.groups != 1 or layer.padding != (0, 0):
+    if is_hooked(layer) or layer.kernel_size != (1, 1) or layer.groups != 1 or layer.padding != (0, 0):
         return layer(x)
     return F.linear(x.flatten(1), layer.weight.flatten(1), layer.bias)[:, :, None, None]
 

@@ -11,10 +11,11 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils import prune
 
 from mnist_lab.experiment import assemble, train
 from mnist_lab.fields.trace import facts, trace
-from mnist_lab.models import BatchNorm, CompactNet, SkeletonNet, build
+from mnist_lab.models import BatchNorm, CompactNet, SkeletonNet, build, leaves
 from mnist_lab.speed import compiled as module
 from mnist_lab.speed.compiled import build as compile_block
 from mnist_lab.speed.compiled import compiled, compiler_of, find_blocks, toolchain
@@ -202,6 +203,27 @@ def test_a_gradient_of_the_images_and_other_batches_take_pytorchs_way(folder):
     assert torch.allclose(ours(images), eager(images), 1e-4, 1e-5)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
         ours.train()(images[:1])  # the last norm has one number per channel
+
+
+@needs_compiler
+def test_hooks_are_called_while_they_are_there(folder):
+    """Pruning and rounding set weights, or what a layer is given, by hooks."""
+    model, images = compiled(CompactNet().to(memory_format=LAST), folder).train(), torch.rand(4, 1, 28, 28)
+    convolutions = [layer for layer in leaves(model) if type(layer) is nn.Conv2d]
+    first, last, seen = convolutions[1], convolutions[-1], []
+
+    def note(layer: nn.Module, given: tuple[torch.Tensor]) -> None:
+        seen.append(given[0].shape[1])
+
+    hooks = [layer.register_forward_pre_hook(note) for layer in (first, last)]
+    model(images).sum().backward()
+    assert seen == [first.in_channels, last.in_channels]
+    for hook in hooks:
+        hook.remove()
+    prune.custom_from_mask(first, "weight", (torch.rand(first.weight.shape) < 0.5).float())
+    for _ in range(2):  # the second time, the weights of the first have no graph left
+        model(images).sum().backward()
+    assert ((first.weight == 0) == (first.weight_mask == 0)).all() and first.weight_orig.grad is not None
 
 
 @needs_compiler

@@ -27,11 +27,12 @@ FOLDERS = {
     "intermediate": "steps",  # a row on the way to a step's result, such as 2a
     "ablation": "ablations",  # step 3 with one thing changed, on held-out images
     "frontier": "frontier",  # step 3 with fewer parameters or epochs
+    "track": "tracks",  # step 3's network with more of something than a step may have
     "published": "published",  # a recipe of a published series
     "trial": "search",  # a recipe that the search made up, on held-out writers
     "exercise": "exercises",  # a step with one parameter changed, on held-out images
 }
-Kind = Literal["step", "intermediate", "ablation", "frontier", "published", "trial", "exercise"]
+Kind = Literal["step", "intermediate", "ablation", "frontier", "track", "published", "trial", "exercise"]
 
 
 class RecordError(LabError, ValueError):

@@ -33,14 +33,14 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
     again.add_argument("names", nargs="*", metavar="NAME", help="A (a series), A1 (a step), variants (all steps)")
     again.set_defaults(command=reproduce)
 
-    about = "train step 3 with one thing changed, or smaller, or for fewer epochs"
+    about = "train step 3 with one thing changed, smaller, for fewer epochs, or with more work for every image"
     other = verbs.add_parser(
         "ablate",
         help=about,
         description=f"{about.capitalize()}. A change is scored on writers held out of training, the frontier of fewer "
-        f"parameters or epochs on the test set. {KEPT} {JSON}",
+        f"parameters or epochs and the tracks of more views on the test set. {KEPT} {JSON}",
     )
-    other.add_argument("names", nargs="*", metavar="NAME", help="a change, a family, frontier (all but the frontier)")
+    other.add_argument("names", nargs="*", metavar="NAME", help="a change, a family, frontier, track (all changes)")
     other.set_defaults(command=ablate)
 
     about = "search for a better step 3: networks and recipes at once, on writers held out of the training set"
@@ -64,7 +64,7 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
     shared.add_publish(hunt)
     hunt.set_defaults(command=search)
 
-    ablations = "6, one for each fold of writers; 5 of the frontier"
+    ablations = "6, one for each fold of writers; 5 of the frontier, 10 of a track"
     for command, usual in ((study, "10"), (again, "3; 5 of each third step"), (other, ablations)):
         if command is not study:
             either = command.add_mutually_exclusive_group()
@@ -144,17 +144,19 @@ def ablate(options: argparse.Namespace, root: Path | None = None) -> int:
     from mnist_lab.studies.study import gather
 
     step = tables.step_3(gather(stores(root)[:1]))
-    ablations, frontier = variants.ablations(step), variants.frontier(step)
-    families = list(dict.fromkeys(one.family for one in ablations + frontier))
-    groups = {family: [one for one in ablations + frontier if one.family == family] for family in families}
-    groups |= {one.name: [one] for one in ablations + frontier}
-    chosen = pick(options.names or [one.name for one in ablations], groups, ", ".join(families))
+    every = variants.every(step)
+    families = list(dict.fromkeys(one.family for one in every))
+    groups = {family: [one for one in every if one.family == family] for family in families}
+    groups |= {one.name: [one] for one in every}
+    usual = [one.name for one in variants.ablations(step)]
+    chosen = pick(options.names or usual, groups, ", ".join(families))
     if not options.json:
         train_all(options, [(one.kind, one.score_on, one, variants.usual_seeds(one)) for one in chosen], root)
     found = gather(stores(root))
-    ablated, smaller = tables.ablations(found), tables.frontier(found)
-    told = [asdict(one.result) | {"family": one.family, "verdict": one.verdict} for one in ablated + smaller]
-    return show(options, [tables.ablation_table(ablated), tables.frontier_table(smaller)], told)
+    ablated, smaller, tracks = tables.ablations(found), tables.frontier(found), tables.tracks(found)
+    told = [asdict(one.result) | {"family": one.family, "verdict": one.verdict} for one in ablated + smaller + tracks]
+    made = [tables.ablation_table(ablated), tables.frontier_table(smaller), tables.tracks_table(tracks)]
+    return show(options, made, told)
 
 
 def search(options: argparse.Namespace, root: Path | None = None) -> int:

@@ -15,7 +15,7 @@ STEP = Recipe("CompactNet", 1, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.1
 @pytest.fixture
 def tried(make_record):
     """Makes records of a variant that no training made: one for each accuracy and loss."""
-    by_name = {one.name: one for one in (*variants.ablations(STEP), *variants.frontier(STEP))}
+    by_name = {one.name: one for one in variants.every(STEP)}
 
     def make(name: str, *scores: tuple[float, float], epochs: int = 1, **changes) -> list[Record]:
         variant = by_name[name]
@@ -107,6 +107,17 @@ def test_the_table_of_ablations(searched):
     lines = tables.ablation_table(tables.ablations(searched)).markdown().splitlines()
     assert lines[2].startswith("| step 3 | unchanged | 7,946 | 6 | 99.60 ± 0.00 | 0.0128 | – | – | baseline |")
     assert lines[4].startswith("| images | no distortions | 7,946 | 6 | 99.30 ± 0.00 | 0.0205 | 1.60 | 1.57 – 1.63 |")
+
+
+def test_tracks_are_held_against_step_3(tried, make_record):
+    alone = [make_record("3", seed, (0.9958,), (loss,)) for seed, loss in enumerate((0.012, 0.0121, 0.0122))]
+    twice = tried("2-views", (0.9962, 0.0110), (0.9961, 0.0111), (0.9963, 0.0109), seconds=9.0)
+    first, second = tables.tracks([*twice, *alone, *tried("4k", (0.995, 0.02))])
+    assert (first.name, first.gain, second.name, second.records[0].kind) == ("3", None, "2-views", "track")
+    assert math.exp(second.gain.mean) == pytest.approx(0.11 / 0.121, rel=1e-3) and second.gain.is_clear
+    rows = tables.tracks_table([first, second]).rows
+    assert [row[0] for row in rows] == ["nothing changed", "2 views of every image in a batch"]
+    assert rows[1][5] == "0.91" and rows[0][5] == "–"
 
 
 def test_what_is_not_measured_yet_is_named(searched):

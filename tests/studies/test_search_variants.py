@@ -18,8 +18,8 @@ from mnist_lab.studies.search.recipe import FAMILIES
 from mnist_lab.writers import FOLDS
 
 STEP = Recipe("CompactNet", 15, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.15, 6.0, 1, "tensor")
-ABLATIONS, FRONTIER = variants.ablations(STEP), variants.frontier(STEP)
-EVERY = {variant.name: variant for variant in (*ABLATIONS, *FRONTIER)}
+ABLATIONS, FRONTIER, TRACKS = variants.ablations(STEP), variants.frontier(STEP), variants.tracks(STEP)
+EVERY = {variant.name: variant for variant in variants.every(STEP)}
 
 
 def test_the_baseline_trains_as_the_step_does(few, settings):
@@ -31,7 +31,7 @@ def test_the_baseline_trains_as_the_step_does(few, settings):
 
 
 def test_all_others_differ_from_the_step_and_from_each_other():
-    assert len(EVERY) == len(ABLATIONS) + len(FRONTIER)
+    assert len(EVERY) == len(ABLATIONS) + len(FRONTIER) + len(TRACKS)
     what = [json.dumps(asdict(replace(one, family="step 3", name="", change=""))) for one in EVERY.values()]
     assert len(set(what)) == len(what)
     assert {one.family for one in EVERY.values()} == set(FAMILIES) - {"search"}
@@ -51,9 +51,9 @@ def test_each_is_plain_data_and_learns(name, digits, settings):
 def test_the_tracked_records_are_of_the_recipes_of_today():
     tracked = records.load(records.TRACKED)
     step = tables.step_3(tracked)
-    now = {(one.kind, one.name): one for one in (*variants.ablations(step), *variants.frontier(step))}
+    now = {(one.kind, one.name): one for one in variants.every(step)}
     for record in tracked:
-        if record.kind in ("ablation", "frontier"):
+        if record.kind in ("ablation", "frontier", "track"):
             variant = now[record.kind, record.name]
             assert (record.recipe, record.change) == (asdict(variant), variant.change), record.name
             assert record.settings.score_on == variant.score_on, record.name
@@ -61,7 +61,9 @@ def test_the_tracked_records_are_of_the_recipes_of_today():
 
 def test_ablations_come_to_every_fold_of_writers():
     assert {(one.kind, variants.usual_seeds(one)) for one in ABLATIONS} == {("ablation", FOLDS)}
-    assert {(one.kind, variants.usual_seeds(one)) for one in FRONTIER} == {("frontier", variants.ON_TEST)}
+    scored_on_test = {(one.kind, variants.usual_seeds(one)) for one in (*FRONTIER, *TRACKS)}
+    assert scored_on_test == set(variants.ON_TEST.items())
+    assert {one.score_on for one in (*FRONTIER, *TRACKS)} == {"test"}
 
 
 def test_all_that_a_change_brings_with_it_is_in_its_words():

@@ -20,7 +20,9 @@ from mnist_lab.studies.search.muon import MuonAndAdam
 from mnist_lab.studies.search.notation import ACTIVATIONS, NORMS, build, check
 from mnist_lab.studies.search.taught import RepeatedBatches, TaughtBatches
 
-FAMILIES = ("step 3", "images", "labels", "rate", "average", "batch", "optimizer", "network", "frontier", "search")
+FAMILIES = (
+    "step 3", "images", "labels", "rate", "average", "batch", "optimizer", "network", "frontier", "track", "search",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -47,14 +49,14 @@ class Variant(Recipe):
     fresh_statistics: bool = False  # whether norms are measured anew on the training images before scoring
 
     @property
-    def kind(self) -> Literal["trial", "ablation", "frontier"]:
+    def kind(self) -> Literal["trial", "ablation", "frontier", "track"]:
         """Return the kind of its records."""
-        return {"search": "trial", "frontier": "frontier"}.get(self.family, "ablation")
+        return {"search": "trial", "frontier": "frontier", "track": "track"}.get(self.family, "ablation")
 
     @property
     def score_on(self) -> Literal["held-out", "test"]:
         """Return what it is scored on: not on the test images as long as one could still choose by the score."""
-        return "test" if self.kind == "frontier" else "held-out"
+        return "test" if self.kind in ("frontier", "track") else "held-out"
 
     def network(self) -> nn.Sequential:
         """Return a new network, with the weights that it starts from."""

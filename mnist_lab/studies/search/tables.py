@@ -1,4 +1,4 @@
-"""What the ablations and the frontier found: tables from their records. Runs on GPUs are left out."""
+"""What ablations, frontier and tracks found: tables from their records. Runs on GPUs are left out."""
 
 import math
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mnist_lab.evidence.records import Record, RecordError, in_order
 from mnist_lab.evidence.results import Result, by_row, summarise
 from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, verdict
-from mnist_lab.evidence.uncertainty import Difference, dunnett
+from mnist_lab.evidence.uncertainty import Difference, dunnett, welch
 from mnist_lab.experiment import TARGET
 from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search.recipe import FAMILIES, Variant
@@ -131,6 +131,32 @@ def frontier_table(found: Sequence[Outcome]) -> Table:
     }
     note = f"Last epoch, on the test images; mean ± standard deviation over seeds. {cheapest(found)}"
     return Table.of(found, columns, note, spare=("s/epoch", "seeds"))
+
+
+def tracks(records: Sequence[Record]) -> list[Outcome]:
+    """Return step 3 itself, and what the tracks among ``records`` reached, the cheapest epochs first."""
+    mine = [one for one in records if one.kind == "track" or (one.kind, one.name) == ("step", STEP)]
+    groups = on_cpus(mine)
+    losses = {group[0].name: [math.log(record.loss) for record in group] for group in groups}
+    gains = {name: welch(losses[STEP], own) for name, own in losses.items() if name != STEP}
+    found = [Outcome(group, *summarise(group), gains.get(group[0].name)) for group in groups]
+    return sorted(found, key=lambda outcome: outcome.records[0].recipe.get("views", 1))
+
+
+def tracks_table(found: Sequence[Outcome]) -> Table:
+    """Return what more work for every image brings."""
+    columns = {
+        "step 3 with": lambda one: "nothing changed" if one.name == STEP else one.result.change,
+        "seeds": lambda one: one.result.seeds,
+        "accuracy, %": lambda one: mean_and_sd(one.result.mean, one.result.sd),
+        "95 % interval of the mean": lambda one: percent(one.result.interval, digits=3),
+        "loss": lambda one: f"{one.result.loss:.4f}",
+        "times step 3's": lambda one: UNKNOWN if one.gain is None else times(one.gain.mean),
+        "95 % interval": lambda one: UNKNOWN if one.gain is None else times(*one.gain.interval),
+        "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
+    }
+    note = "Last epoch, on the test images; mean ± standard deviation over seeds. The loss is compared by Welch's test."
+    return Table.of(found, columns, note, spare=("s/epoch", "loss"))
 
 
 def by_size(found: Sequence[Outcome]) -> list[Outcome]:

@@ -1,4 +1,5 @@
-"""Step 3's recipe with one thing changed (the ablations), and with fewer parameters or epochs (the frontier).
+"""Step 3's recipe with one thing changed (the ablations), with fewer parameters or epochs (the frontier), and with more
+work for every image than a step is allowed (the tracks).
 
 The ideas come from the literature and from the published series; that one of them does not help a network this small
 is worth knowing, too. Where a change needs a value of its own, as another optimizer needs another rate, it gets the
@@ -16,7 +17,8 @@ from mnist_lab.writers import FOLDS
 
 BASELINE = "step-3"  # the name of step 3 among its ablations
 EPOCHS = (3, 5, 8)  # on the frontier; step 3 itself has 15
-ON_TEST = 5  # seeds of the frontier
+ON_TEST = {"frontier": 5, "track": 10}  # seeds of what is scored on the test images
+VIEWS = (2, 4)  # of every image in a batch, on the tracks
 # Channels of smaller networks, block by block, by about how many parameters they have.
 SIZES = {
     "1k": (4, 4, 8, 8, 8, 10),
@@ -35,8 +37,8 @@ def compact(channels: tuple[int, ...]) -> str:
 
 
 def usual_seeds(variant: Variant) -> int:
-    """Return how many seeds it is trained from: one for each fold of writers, or those of the frontier."""
-    return ON_TEST if variant.kind == "frontier" else FOLDS
+    """Return how many seeds it is trained from: one for each fold of writers, or those that the test images see."""
+    return ON_TEST.get(variant.kind, FOLDS)
 
 
 def vary(step: Recipe, family: str, name: str, words: str, **changes: object) -> Variant:
@@ -122,3 +124,14 @@ def frontier(step: Recipe) -> list[Variant]:
     sizes = {size: f"{', '.join(map(str, channels))} channels" for size, channels in SIZES.items()}
     smaller = [change(size, words, layers=compact(SIZES[size])) for size, words in sizes.items()]
     return [*smaller, *(change(f"{epochs}-epochs", f"{epochs} epochs", epochs=epochs) for epochs in EPOCHS)]
+
+
+def tracks(step: Recipe) -> list[Variant]:
+    """Return ``step`` with several views of every image in a batch: as many updates, each of so many times the work."""
+    change = partial(vary, step, "track")
+    return [change(f"{views}-views", f"{views} views of every image in a batch", views=views) for views in VIEWS]
+
+
+def every(step: Recipe) -> list[Variant]:
+    """Return all variants of ``step``: the ablations, the frontier and the tracks."""
+    return [*ablations(step), *frontier(step), *tracks(step)]

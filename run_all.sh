@@ -30,7 +30,7 @@ options of a run:
   -p NAME VALUE       set a parameter of the notebooks, as in: -p EPOCHS 3; may be repeated
   --device DEVICE     auto (default), cpu, or cuda, which fails without a GPU
   --data FOLDER       where MNIST/raw/ is; only read. Default: $MNIST_LAB_DATA, else MNIST is
-                      downloaded into data/. Without MNIST and a network, an embedded sample of
+                      downloaded into data/. Without MNIST and the internet, an embedded sample of
                       digits takes its place, and says so.
   --again             start over; else a run that was interrupted goes on where it stopped
   --publish           replace the tracked notebooks, records, figures and tables by the results
@@ -77,7 +77,7 @@ is_set_up() { has run && .venv/bin/python -c 'import filelock' 2>/dev/null; }
 set_up() {
     if is_set_up && { [[ $1 == run ]] || has test; }; then return; fi
     case $OSTYPE in
-    msys* | cygwin*) fail "Windows needs WSL for this script; README.md says how to do without" ;;
+    msys* | cygwin*) fail "Windows needs WSL for this script: see README.md" ;;
     esac
     [[ -f requirements.txt ]] || fail "start run_all.sh in its checkout, not by a link from elsewhere"
     local python

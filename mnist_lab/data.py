@@ -158,7 +158,7 @@ def read_verified(paths: list[Path], sha256: str) -> bytearray:
 def load_digits_sample() -> Dataset:
     """Return scikit-learn's 1,797 embedded 8x8 digits, scaled to MNIST's format: 1,437 to train, 360 to test.
 
-    They let the whole pipeline run on a machine with no network. They are not MNIST, and say so.
+    They let the whole pipeline run on a machine without the internet. They are not MNIST, and say so.
     """
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split

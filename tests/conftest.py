@@ -116,7 +116,7 @@ def make_record() -> Callable[..., Record]:
             "settings": Settings(seed, "cpu", 1, "MNIST", score_on, None),
             "model": Facts("CompactNet", parameters, parameters, 450_312, 28),
             "history": history,
-            "opening_loss": 2.3,
+            "opening_loss": 2.3 + sum(map(ord, name)) / 1000,  # recipes of other names begin otherwise
             "mistakes": [Mistake(index, 1, 7, 0.6) for index in range(wrong)],
             "seconds_per_epoch": 10.0,
             "seconds": 160.0,

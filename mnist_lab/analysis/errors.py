@@ -5,7 +5,7 @@ All of it is of the test images, looked at after the recipe was settled: nothing
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +14,7 @@ from mnist_lab.data import WRONG_TEST_LABELS
 from mnist_lab.evidence.records import Record
 from mnist_lab.evidence.uncertainty import Interval
 
+SHUFFLES = 200
 SERIES = {0: "Census employees", 4: "high-school students"}  # of NIST, by the numbers that QMNIST gives
 
 
@@ -141,3 +142,18 @@ def concentration(found: Budget, known: Writers) -> np.ndarray:
     """Return the share of all errors that the 1, 2, 3 ... writers with the most errors make, (writers,)."""
     errors, _ = per_writer(found.shares, known)
     return np.sort(errors)[::-1].cumsum() / errors.sum()
+
+
+def concentration_by_chance(found: Budget, known: Writers) -> np.ndarray:
+    """Return what :func:`concentration` would be, (writers,), if errors fell on images of a population at random.
+
+    Few errors always fall on few writers. It is the mean of many shuffles.
+    """
+    generator, total = np.random.default_rng(0), np.zeros(len(np.unique(known.writers)))
+    for _ in range(SHUFFLES):
+        shares = found.shares.copy()
+        for number in np.unique(known.series):
+            own = known.series == number
+            shares[own] = generator.permutation(shares[own])
+        total += concentration(replace(found, shares=shares), known)
+    return total / SHUFFLES

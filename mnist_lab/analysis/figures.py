@@ -31,11 +31,14 @@ FAMILY_WORDS = {
 }
 
 
-def error_budget(found: Budget, groups: Sequence[Group], concentration: np.ndarray | None, title: str) -> Figure:
+def error_budget(
+    found: Budget, groups: Sequence[Group], concentration: tuple[np.ndarray, np.ndarray] | None, title: str
+) -> Figure:
     """Show each misread image as a step as high as the share of seeds that misread it, coloured by what it is.
 
     The area below is the errors of an average seed. Beside it, where writers are known: how often each population is
-    misread, and how many writers make how many of the errors.
+    misread, and how many writers make how many of the errors; ``concentration`` is that, and what chance would make of
+    it, both (writers,).
     """
     known = bool(groups)
     figure = Figure(figsize=(8.6, 5.6 if known else 3.4), layout="constrained")
@@ -44,7 +47,7 @@ def error_budget(found: Budget, groups: Sequence[Group], concentration: np.ndarr
         grid = figure.add_gridspec(2, 2, height_ratios=(1.25, 1), width_ratios=(1, 1.25))
         _steps_of_images(figure.add_subplot(grid[0, :]), found)
         _populations(figure.add_subplot(grid[1, 0]), groups)
-        _writers(figure.add_subplot(grid[1, 1]), concentration)
+        _writers(figure.add_subplot(grid[1, 1]), *concentration)
     else:
         _steps_of_images(figure.subplots(), found)
     return figure
@@ -98,9 +101,11 @@ def _populations(axis: Axes, groups: Sequence[Group]) -> None:
     tidy(axis)
 
 
-def _writers(axis: Axes, concentration: np.ndarray) -> None:
+def _writers(axis: Axes, concentration: np.ndarray, by_chance: np.ndarray) -> None:
     count = len(concentration)
-    axis.plot(range(1, count + 1), concentration, color=COLOURS[0])
+    axis.plot(range(1, count + 1), concentration, color=COLOURS[0], label="as it is")
+    axis.plot(range(1, count + 1), by_chance, "--", color=TARGET_COLOUR, linewidth=1, label="if it were chance")
+    axis.legend(frameon=False, fontsize=9, loc="lower right")
     for share in (1 / 3, 2 / 3):
         writers = int(np.searchsorted(concentration, share)) + 1
         axis.plot([writers, writers, 0], [0, share, share], ":", color=TARGET_COLOUR, linewidth=1)

@@ -1,6 +1,7 @@
 """What the records add up to: every recipe over its seeds, and against the one before it."""
 
 import functools
+import math
 import os
 import statistics
 from collections.abc import Sequence
@@ -215,19 +216,26 @@ def _accuracies(runs: Sequence[Record], by_fold: bool) -> list[float]:
     return [statistics.fmean(100 * run.accuracy for run in runs if run.seed % FOLDS == fold) for fold in folds]
 
 
+def begin_alike(one: Record, other: Record) -> bool:
+    """Whether two runs are the same training in their first batches; they may part later, or only be scored apart."""
+    return math.isclose(one.opening_loss, other.opening_loss, rel_tol=1e-4)
+
+
 def compare(before: Sequence[Record], after: Sequence[Record]) -> Gain:
     """Compare the runs of two recipes over their seeds, and image by image.
 
     On held-out writers a seed decides the fold, so the folds are compared in pairs, each by the seeds that both have:
-    one value a fold, since its seeds are scored on the same writers. Elsewhere all seeds of one are compared with all
-    of the other. Raises RecordError if there are no pairs.
+    one value a fold, since its seeds are scored on the same writers. Runs that begin as one training share their luck,
+    and are compared seed by seed, too. Elsewhere all seeds of one are compared with all of the other. Raises
+    RecordError if there are no pairs.
     """
     by_fold = before[0].settings.score_on == after[0].settings.score_on == "held-out"
-    if by_fold:
-        earlier, later = ({one.seed: one for one in runs} for runs in (before, after))
-        seeds = sorted(earlier.keys() & later.keys())
-        if not seeds:
-            raise RecordError(f"{row_name(before[0])} and {row_name(after[0])} have no seed in common: train some")
+    earlier, later = ({one.seed: one for one in runs} for runs in (before, after))
+    seeds = sorted(earlier.keys() & later.keys())
+    if by_fold and not seeds:
+        raise RecordError(f"{row_name(before[0])} and {row_name(after[0])} have no seed in common: train some")
+    in_pairs = by_fold or (len(seeds) > 1 and all(begin_alike(earlier[seed], later[seed]) for seed in seeds))
+    if in_pairs:
         before, after = ([runs[seed] for seed in seeds] for runs in (earlier, later))
     theirs, ours = (_accuracies(runs, by_fold) for runs in (before, after))
     counted = [count_by_writer(runs) for runs in (before, after)] if before[0].images == after[0].images else [None]
@@ -237,6 +245,6 @@ def compare(before: Sequence[Record], after: Sequence[Record]) -> Gain:
         change=after[0].change,
         against=before[0].name,
         points=statistics.fmean(ours) - statistics.fmean(theirs),
-        difference=(paired if by_fold else welch)(theirs, ours),
+        difference=(paired if in_pairs else welch)(theirs, ours),
         by_writer=by_writer and (100 * by_writer[0], 100 * by_writer[1]),
     )

@@ -78,6 +78,7 @@ def headline_table(results: Sequence[Result]) -> Table:
     scored = " and ".join(sorted({f"{one.scored_on} images of {one.data}" for one in results}))
     epochs = " and ".join(sorted({str(one.epochs) for one in results}))
     note = f"After the last of {epochs} epochs, on the {scored}: mean ± standard deviation over all seeds."
+    note += " Rows with a letter are on the way to the result of their step."
     return Table.of(results, columns, note)
 
 
@@ -145,11 +146,12 @@ def gains_table(gained: Sequence[Gain]) -> Table:
         "verdict": lambda gain: verdict(gain.difference),
     }
     note = (
-        "Differences of mean accuracies over seeds, in percentage points, with Welch's interval and test (on held-out "
-        "writers Student's, fold by fold); Hedges' g is the gain in standard deviations (variances not "
-        "pooled). A gain whose interval holds 0 is no difference: that is the verdict, on these images. The p-values "
-        "are not corrected for the number of comparisons. Other writers too: the interval if other people had written "
-        "the digits as well, paired image by image (bootstrap over seeds and writers)."
+        "Differences of mean accuracies over seeds, in percentage points, with Welch's interval and test; rows that "
+        "begin as one training are compared seed by seed (Student's paired test), and so are held-out writers, fold by "
+        "fold. Hedges' g is the gain in standard deviations (variances not pooled; of the differences, if paired). A "
+        "gain whose interval holds 0 is no difference: that is the verdict, on these images. The p-values are not "
+        "corrected for the number of comparisons. Other writers too: the interval if other people had written the "
+        "digits as well, paired image by image (bootstrap over seeds and writers)."
         f"{unknown_writers(any(gain.by_writer for gain in gained))}"
     )
     return Table.of(gained, columns, note, spare=("change", "Hedges' g", "p", "other writers too"))

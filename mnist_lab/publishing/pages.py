@@ -11,7 +11,6 @@ from mnist_lab import LabError
 from mnist_lab.evidence.records import TRACKED, Record, load
 from mnist_lab.evidence.results import summarise
 from mnist_lab.evidence.tables import beside, headline_table, mean_and_sd, overview
-from mnist_lab.evidence.uncertainty import wilson_interval
 from mnist_lab.publishing.batch import tracked_steps
 from mnist_lab.publishing.card import CARD, card_blocks
 from mnist_lab.publishing.headless import execute, read
@@ -107,20 +106,21 @@ def make_blocks(records: Sequence[Record]) -> dict[str, str]:
 
 
 def step_line(records: Sequence[Record]) -> str:
-    """Return one sentence on the seed that a step's notebook shows, and one on all seeds.
+    """Return one sentence on all seeds of a step, and one on the seed that its notebook shows.
 
     ``records`` are those of one step, on one kind of device.
     """
     shown = [record for record in records if record.seed == records[0].seed]
     final = next(record for record in shown if record.kind == "step")
-    count, wrong = final.scored_images, len(final.mistakes)
-    low, high = wilson_interval(count - wrong, count)
     rows = [f"{r.name} {r.change}: {100 * r.accuracy:.2f} %" for r in shown if r.kind == "intermediate"]
     before = f" ({'; '.join(rows)})" if rows else ""
     (result,) = summarise([record for record in records if record.kind == "step"])
-    others = f" Over {result.seeds} seeds: {mean_and_sd(result.mean, result.sd)} %." if result.seeds > 1 else ""
-    return (
-        f"**Result:** {100 * final.accuracy:.2f} % after {final.recipe['epochs']} epochs, seed {final.seed}{before}; "
-        f"{wrong} of {count:,} test images misread, 95 % Wilson interval {100 * low:.2f} – {100 * high:.2f} %; "
-        f"{final.model.trainable:,} parameters.{others}"
+    told = (
+        f"seed {final.seed}: {100 * final.accuracy:.2f} %{before}, "
+        f"{len(final.mistakes)} of {final.scored_images:,} test images misread"
     )
+    after = f"**Result** of {final.model.trainable:,} parameters after {final.recipe['epochs']} epochs"
+    if result.seeds == 1:
+        return f"{after}, {told}."
+    mean = mean_and_sd(result.mean, result.sd)
+    return f"{after}, mean of {result.seeds} seeds: {mean} %. The notebook shows {told}."

@@ -69,3 +69,17 @@ def test_clusters_widen_the_interval():
     true = errors.ratio(events[:500].astype(float), np.ones(500))
     assert true[1][1] - true[1][0] == pytest.approx(2**0.5 * width, rel=1e-2)
     assert errors.ratio(np.array([0.0]), np.array([3.0])) == (0.0, (0.0, 1.0))
+
+
+def test_errors_that_fall_at_random_are_as_concentrated_as_chance_makes_them():
+    generator = np.random.default_rng(1)
+    writers = SimpleNamespace(writers=np.repeat(np.arange(50), 20), series=np.repeat([0, 4], 500))
+    at_random = np.zeros(1000)
+    at_random[generator.choice(1000, 40, replace=False)] = 1
+    clustered = np.zeros(1000)
+    clustered[:20] = clustered[500:520] = 1  # all by two writers
+    for shares, alike in ((at_random, True), (clustered, False)):
+        budget = errors.Budget("3", 10, 1000, shares)
+        found, chance = errors.concentration(budget, writers), errors.concentration_by_chance(budget, writers)
+        assert chance[-1] == pytest.approx(1) and (np.diff(chance) >= -1e-12).all()
+        assert (abs(found[9] - chance[9]) < 0.12) == alike

@@ -156,6 +156,23 @@ def test_on_held_out_writers_the_same_seeds_are_compared(make_record):
         results.compare(before[3:], after)
 
 
+def test_runs_that_begin_as_one_training_are_compared_seed_by_seed(make_record):
+    def scored(name, accuracies, **changes):
+        return [make_record(name, seed, (0.9, one), **changes) for seed, one in enumerate(accuracies)]
+
+    before = scored("3b", [0.9950, 0.9960, 0.9940], opening_loss=1.2)
+    after = scored("3", [0.9952, 0.9961, 0.9944, 0.9990], opening_loss=1.2)
+    gain = results.compare(before, after)
+    expected = stats.ttest_rel([99.52, 99.61, 99.44], [99.50, 99.60, 99.40])
+    assert gain.points == pytest.approx((0.02 + 0.01 + 0.04) / 3)
+    assert gain.difference.p_value == pytest.approx(expected.pvalue)
+    assert gain.difference.interval == pytest.approx(tuple(expected.confidence_interval()))
+    apart = results.compare(before, scored("3", [0.9952, 0.9961, 0.9944], opening_loss=1.3))
+    assert apart.difference.p_value == pytest.approx(
+        stats.ttest_ind([99.52, 99.61, 99.44], [99.50, 99.60, 99.40], equal_var=False).pvalue
+    )
+
+
 def test_a_gain_by_writer_is_in_points(seeds, writers):
     before, after = seeds([0.9900, 0.9910], "2"), seeds([0.9950, 0.9960])
     gain = results.compare(before, after)

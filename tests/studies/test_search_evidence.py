@@ -133,9 +133,9 @@ def test_the_frontier_names_the_cheapest_on_target(costs):
     smallest = "After 15 epochs the smallest network with a mean of at least 99.40 % has 3,818 parameters"
     fewest = "With 7,946 parameters the fewest epochs for it are 8"
     assert f"{smallest}, though its interval reaches below. {fewest}." in table.note
-    assert tables.finding(found) == "3,818 parameters are enough for a mean of 99.4 %, and so are 8 epochs"
+    assert tables.finding(found) == "Means reach 99.4 % from 3,818 parameters on, and from 8 epochs"
     longest = [one for one in found if one.result.epochs == 15]
-    assert tables.finding(longest) == "3,818 parameters are enough for a mean of 99.4 %"
+    assert tables.finding(longest) == "Means reach 99.4 % from 3,818 parameters on"
     assert tables.finding(found[:1]) == "No network here has a mean of 99.4 %"
     assert table.rows[0][:5] == ("5 epochs", "7,946", "5", "2", "99.395 ± 0.007")
     assert table.rows[-1][:5] == ("nothing changed", "7,946", "15", "3", "99.500 ± 0.010") and len(table.rows) == 5

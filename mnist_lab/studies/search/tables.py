@@ -179,12 +179,12 @@ def enough(found: Sequence[Outcome]) -> tuple[Result | None, Result | None]:
 
 
 def finding(found: Sequence[Outcome]) -> str:
-    """Say in a few words how few parameters and how few epochs are enough."""
+    """Say in a few words from how many parameters and from how many epochs on the mean reaches the target."""
     small, short = enough(found)
     if not (small and short):
         return f"No network here has a mean of {100 * TARGET:g} %"
-    epochs = f", and so are {short.epochs} epochs" if short.epochs < small.epochs else ""
-    return f"{small.trainable:,} parameters are enough for a mean of {100 * TARGET:g} %{epochs}"
+    epochs = f", and from {short.epochs} epochs" if short.epochs < small.epochs else ""
+    return f"Means reach {100 * TARGET:g} % from {small.trainable:,} parameters on{epochs}"
 
 
 def cheapest(found: Sequence[Outcome]) -> str:

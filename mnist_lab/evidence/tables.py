@@ -78,7 +78,7 @@ def headline_table(results: Sequence[Result]) -> Table:
     scored = " and ".join(sorted({f"{one.scored_on} images of {one.data}" for one in results}))
     epochs = " and ".join(sorted({str(one.epochs) for one in results}))
     note = f"After the last of {epochs} epochs, on the {scored}: mean ± standard deviation over all seeds."
-    note += " Rows with a letter are on the way to the result of their step."
+    note += " Rows with a letter lead to their step."
     return Table.of(results, columns, note)
 
 

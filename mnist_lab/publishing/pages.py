@@ -117,10 +117,8 @@ def step_line(records: Sequence[Record]) -> str:
     (result,) = summarise([record for record in records if record.kind == "step"])
     told = (
         f"seed {final.seed}: {100 * final.accuracy:.2f} %{before}, "
-        f"{len(final.mistakes)} of {final.scored_images:,} test images misread"
+        f"{len(final.mistakes)} of {final.scored_images:,} test images misread."
     )
-    after = f"**Result** of {final.model.trainable:,} parameters after {final.recipe['epochs']} epochs"
     if result.seeds == 1:
-        return f"{after}, {told}."
-    mean = mean_and_sd(result.mean, result.sd)
-    return f"{after}, mean of {result.seeds} seeds: {mean} %. The notebook shows {told}."
+        return f"**Result** of {told}"
+    return f"**Mean of {result.seeds} seeds:** {mean_and_sd(result.mean, result.sd)} %. The notebook shows {told}"

@@ -8,9 +8,10 @@ from mnist_lab import options as shared
 from mnist_lab.options import UsageError
 
 PARTS = {
-    "probabilities": "what steps 1, 2 and 3 say of every test image",
+    "probabilities": "what step 3 says of every test image",
     "writers": "what step 3 says of images by writers that it was not trained on, and when it is sure",
     "ensembles": "several networks that share one budget of parameters",
+    "shifts": "step 3 asked about every test image and about copies of it, shifted by a pixel",
     "robustness": "all steps and the published third steps on corrupted images",
     "smaller": "step 3 with fewer bits, fewer weights, templates of low rank",
     "inside": "step 3's filters, maps of its errors, and their nearest training images",

@@ -208,18 +208,20 @@ def reliability(claims: Mapping[str, Sequence[Claim]], title: str) -> Figure:
     return figure
 
 
-def risk_by_coverage(curves: Mapping[str, np.ndarray], marked: Mapping[str, tuple[float, float]], title: str) -> Figure:
+def risk_by_coverage(
+    curves: Mapping[str, np.ndarray], marked: Sequence[tuple[float, float]], words: str, title: str
+) -> Figure:
     """Show the share of errors among answers when the least sure ones are left out; ``marked`` are (unsure, risk)."""
     figure = Figure(figsize=(8, 3.8), layout="constrained")
     figure.suptitle(title)
     axis = figure.subplots()
-    for (name, risks), colour in zip(curves.items(), STEP_COLOURS_IN_ORDER, strict=False):
+    for (name, risks), colour in zip(curves.items(), COLOURS, strict=False):
         left_out = 1 - np.arange(1, len(risks) + 1) / len(risks)
         axis.plot(left_out, risks, color=colour, label=name)
-    for name, (unsure, risk) in marked.items():
+    for unsure, risk in marked:
         axis.plot(unsure, risk, "D", color="black", mfc="white", zorder=3)
-        axis.annotate(name, (unsure, risk), (8, 6), textcoords="offset points", fontsize=9)
-    shown = max(0.05, *(2 * unsure for unsure, _ in marked.values()))
+    axis.plot([], [], "D", color="black", mfc="white", linestyle="", label=words)
+    shown = max(0.05, *(2 * unsure for unsure, _ in marked))
     axis.set(xlabel="answers left out, the least sure first", ylabel="errors among the others", xlim=(0, min(1, shown)))
     axis.set(yscale="log", ylim=(1e-4, None))
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
@@ -227,9 +229,6 @@ def risk_by_coverage(curves: Mapping[str, np.ndarray], marked: Mapping[str, tupl
     axis.legend(frameon=False, fontsize=9)
     tidy(axis)
     return figure
-
-
-STEP_COLOURS_IN_ORDER = tuple(STEP_COLOURS[name] for name in ("1", "2", "3"))
 
 
 def robustness(found: Sequence[Robustness], title: str, columns: int = 6) -> Figure:

@@ -10,7 +10,17 @@ from pydantic import BaseModel
 from torch import Tensor
 from tqdm import tqdm
 
-from mnist_lab.analysis import ensembles, fresh, handwriting, inside, networks, probabilities, robustness, smaller
+from mnist_lab.analysis import (
+    ensembles,
+    fresh,
+    handwriting,
+    inside,
+    networks,
+    probabilities,
+    robustness,
+    shifts,
+    smaller,
+)
 from mnist_lab.analysis.kept import once, write_all
 from mnist_lab.analysis.networks import ON_MNIST, AnalysisError, Training, digest, of_seeds
 from mnist_lab.data import load_mnist
@@ -24,7 +34,8 @@ from mnist_lab.use.reading import CONFIDENCE, load_confidence
 from mnist_lab.writers import FOLDS, deal, load_writers
 
 STEPS = ("1", "2", "3")
-USUAL = {"1": 10, "2": 10, "3": 30}  # seeds whose probabilities are kept
+KEPT = 30  # seeds of step 3 whose probabilities are kept
+SHIFTED = 10  # seeds that are asked about shifted copies
 SEEDS, PUBLISHED_SEEDS = 5, 3  # of everything else
 READERS = 10  # seeds that read drawings
 QUICK_IMAGES = 500  # that a quick run corrupts, and drawings that it reads
@@ -95,15 +106,14 @@ class Bench:
 
 
 def make_probabilities(bench: Bench) -> list[Path]:
-    """Keep what the seeds of steps 1, 2 and 3 say of the test images."""
-    steps, test, packed = bench.steps(), load_mnist().test, []
-    groups = [of_seeds(name, steps[name], range(bench.count(USUAL[name])), bench.settings) for name in STEPS]
-    bench.train([one for group in groups for one in group])
-    for group in groups:
-        said = [networks.probabilities(one, bench.networks, test) for one in group]
-        packed.append(probabilities.pack(group[0], said, test.labels.numpy(), [one.seed for one in group], bench.out))
-        compare(packed[-1], said, test.labels, bench)
-    return index(packed, bench)
+    """Keep what the seeds of step 3 say of the test images."""
+    test = load_mnist().test
+    trainings = of_seeds("3", bench.steps()["3"], range(bench.count(KEPT)), bench.settings)
+    bench.train(trainings)
+    said = [networks.probabilities(one, bench.networks, test) for one in trainings]
+    packed = probabilities.pack(trainings[0], said, test.labels.numpy(), [one.seed for one in trainings], bench.out)
+    compare(packed, said, test.labels, bench)
+    return index([packed], bench)
 
 
 def compare(packed: probabilities.Packed, said: Sequence[Tensor], labels: Tensor, bench: Bench) -> None:
@@ -152,6 +162,16 @@ def make_ensembles(bench: Bench) -> list[Path]:
     scores = bench.do("score", [(ensembles.score, trial, group, bench.networks) for trial, group in groups])
     path = bench.out / ensembles.FILE
     write_all(path, [ensembles.Shared(**one) for one in scores])
+    return [path]
+
+
+def make_shifts(bench: Bench) -> list[Path]:
+    """Ask networks of step 3 about every test image and about copies of it, shifted by a pixel."""
+    trainings = of_seeds("3", bench.steps()["3"], range(bench.count(SHIFTED)), bench.settings)
+    bench.train(trainings)
+    scores = bench.do("shift", [(shifts.score, one, bench.networks) for one in trainings])
+    path = bench.out / shifts.FILE
+    write_all(path, [shifts.Shifted(**one) for found in scores for one in found])
     return [path]
 
 
@@ -231,6 +251,7 @@ MAKERS: dict[str, Callable[[Bench], list[Path]]] = {
     "probabilities": make_probabilities,
     "writers": make_writers,
     "ensembles": make_ensembles,
+    "shifts": make_shifts,
     "robustness": make_robustness,
     "smaller": make_smaller,
     "inside": make_inside,

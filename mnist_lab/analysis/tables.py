@@ -5,12 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from mnist_lab.analysis.calibration import (
-    Threshold,
-    calibration_error,
-    cooled,
-    expected_if_calibrated,
-)
+from mnist_lab.analysis.calibration import Threshold, calibration_error, expected_if_calibrated
 from mnist_lab.analysis.corruptions import CORRUPTIONS
 from mnist_lab.analysis.ensembles import Lesson, Shared, Together
 from mnist_lab.analysis.errors import Budget, Exchange
@@ -18,9 +13,10 @@ from mnist_lab.analysis.fresh import Fresh
 from mnist_lab.analysis.inside import MAPPED, Inside
 from mnist_lab.analysis.probabilities import loss
 from mnist_lab.analysis.robustness import CLEAN, Robustness, mean_errors
+from mnist_lab.analysis.shifts import Shifted
 from mnist_lab.analysis.smaller import Smaller
-from mnist_lab.evidence.tables import Table, mean_and_sd, percent
-from mnist_lab.evidence.uncertainty import mean_interval
+from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, signed, signed_interval
+from mnist_lab.evidence.uncertainty import mean_interval, paired
 from mnist_lab.use.reading import ALLOWED
 
 
@@ -76,6 +72,30 @@ def shared_table(found: Sequence[Shared]) -> Table:
     return Table.of(groups, columns, note)
 
 
+def shifts_table(found: Sequence[Shifted]) -> Table:
+    """Return what shifted copies of an image bring, seed by seed against none."""
+    groups = [[one for one in found if one.copies == copies] for copies in sorted({one.copies for one in found})]
+    shares = [[one.correct / one.images for one in group] for group in groups]
+    gains = [paired(shares[0], own) for own in shares]
+    columns = {
+        "copies": lambda row: groups[row][0].copies,
+        "multiply-accumulates": lambda row: f"{groups[row][0].multiply_accumulates:,}",
+        "seeds": lambda row: len(groups[row]),
+        "accuracy, %": lambda row: mean_and_sd(statistics.fmean(shares[row]), _sd(shares[row])),
+        "gain, points": lambda row: signed(100 * gains[row].mean, digits=3) if gains[row] else UNKNOWN,
+        "95 % interval": lambda row: (
+            signed_interval((100 * gains[row].interval[0], 100 * gains[row].interval[1]), digits=3)
+            if gains[row]
+            else UNKNOWN
+        ),
+        "loss": lambda row: f"{statistics.fmean(one.loss for one in groups[row]):.4f}",
+    }
+    note = (
+        "Mean ± standard deviation over seeds; the gain is over the image alone, seed by seed, with Student's interval."
+    )
+    return Table.of(range(len(groups)), columns, note)
+
+
 def lesson_sentence(found: Lesson) -> str:
     """Say what a single network would have to learn."""
     return (
@@ -87,13 +107,10 @@ def lesson_sentence(found: Lesson) -> str:
     )
 
 
-def calibration_table(steps: Mapping[str, np.ndarray], labels: np.ndarray, temperature: float | None) -> Table:
-    """Return how well each step's probabilities (seeds, N, 10) are calibrated; step 3 also with a temperature."""
+def calibration_table(said: Mapping[str, np.ndarray], labels: np.ndarray) -> Table:
+    """Return how well probabilities (seeds, N, 10) are calibrated, by the name of what said them."""
     rows = []
-    named = {f"step {name}": found for name, found in steps.items()}
-    if temperature is not None:
-        named[f"step 3, temperature {temperature:.2f}"] = cooled(steps["3"], temperature)
-    for name, found in named.items():
+    for name, found in said.items():
         errors = [calibration_error(one, labels) for one in found]
         losses = [loss(one, labels) for one in found]
         lucky = statistics.fmean(expected_if_calibrated(one) for one in found[:5])

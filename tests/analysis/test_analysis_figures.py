@@ -99,3 +99,14 @@ def test_a_wrong_label_is_framed(digits):
 def test_an_image_is_shown_under_every_corruption(digits):
     figure = pictures.corruptions(digits.test, 0, "a title")
     assert sum(bool(axis.images) for axis in figure.axes) == len(CORRUPTIONS) * STRENGTHS
+
+
+def test_what_is_marked_lies_where_it_should():
+    risks = np.linspace(0.001, 0.01, 100)
+    axis = figures.risk_by_coverage({"one": risks, "two": 2 * risks}, [(0.02, 0.001), (0.1, 0.003)], "here", "t").axes[
+        0
+    ]
+    marks = [line for line in axis.lines if line.get_marker() == "D" and len(line.get_xdata())]
+    assert [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in marks] == [(0.02, 0.001), (0.1, 0.003)]
+    assert [text.get_text() for text in axis.get_legend().get_texts()] == ["one", "two", "here"]
+    assert axis.get_xlim() == (0, 0.2)

@@ -4,13 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from mnist_lab.analysis import ensembles, fresh, inside, kept, networks, probabilities, robustness, smaller
+from mnist_lab.analysis import ensembles, fresh, inside, kept, networks, probabilities, robustness, shifts, smaller
 from mnist_lab.analysis.networks import ON_MNIST, of_seeds
 from mnist_lab.evidence.records import FOLDERS, TRACKED, load
 
 KINDS = {
     probabilities.INDEX: probabilities.Packed,
     ensembles.FILE: ensembles.Shared,
+    shifts.FILE: shifts.Shifted,
     robustness.FILE: robustness.Robustness,
     smaller.FILE: smaller.Smaller,
     inside.FILE: inside.Inside,
@@ -43,3 +44,13 @@ def test_arrays_are_those_of_their_index():
         assert correct == packed.correct
     inside.read(folder)
     assert sum(path.stat().st_size for path in folder.glob("*")) < 2_000_000
+
+
+def test_what_the_page_says_of_the_maps_is_so():
+    """Occlusion passes the check against random weights and another seed, the gradient does not pass it well."""
+    seen, _ = inside.read(kept.tracked())
+    occlusion, gradient = seen.agreement["occlusion"], seen.agreement["gradient"]
+    assert occlusion["another seed"] > 0.6 and abs(occlusion["random"]) < 0.1
+    assert gradient["another seed"] < 0.5 * occlusion["another seed"]
+    near = [labels[0] for labels in seen.neighbour_labels]
+    assert sum(label == read for label, read in zip(near, seen.predicted, strict=True)) > len(near) / 2

@@ -33,14 +33,14 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
     again.add_argument("names", nargs="*", metavar="NAME", help="A (a series), A1 (a step), variants (all steps)")
     again.set_defaults(command=reproduce)
 
-    about = "train step 3 with one thing changed, smaller, for fewer epochs, or with more work for every image"
+    about = "train step 3 with one thing changed, smaller, for fewer epochs, with more work; or row 2a taken apart"
     other = verbs.add_parser(
         "ablate",
         help=about,
         description=f"{about.capitalize()}. A change is scored on writers held out of training, the frontier of fewer "
         f"parameters or epochs and the tracks of more views on the test set. {KEPT} {JSON}",
     )
-    other.add_argument("names", nargs="*", metavar="NAME", help="a change, a family, frontier, track (all changes)")
+    other.add_argument("names", nargs="*", metavar="NAME", help="a change, or a family of them (all changes of step 3)")
     other.set_defaults(command=ablate)
 
     about = "search for a better step 3: networks and recipes at once, on writers held out of the training set"
@@ -143,19 +143,21 @@ def ablate(options: argparse.Namespace, root: Path | None = None) -> int:
     from mnist_lab.studies.search import tables, variants
     from mnist_lab.studies.study import gather
 
-    step = tables.step_3(gather(stores(root)[:1]))
-    every = variants.every(step)
+    rows = tables.rows_of_steps(gather(stores(root)[:1]))
+    every = variants.every(rows)
     families = list(dict.fromkeys(one.family for one in every))
     groups = {family: [one for one in every if one.family == family] for family in families}
     groups |= {one.name: [one] for one in every}
-    usual = [one.name for one in variants.ablations(step)]
+    usual = [one.name for one in variants.ablations(rows["3"])]
     chosen = pick(options.names or usual, groups, ", ".join(families))
     if not options.json:
         train_all(options, [(one.kind, one.score_on, one, variants.usual_seeds(one)) for one in chosen], root)
     found = gather(stores(root))
-    ablated, smaller, tracks = tables.ablations(found), tables.frontier(found), tables.tracks(found)
-    told = [asdict(one.result) | {"family": one.family, "verdict": one.verdict} for one in ablated + smaller + tracks]
-    made = [tables.ablation_table(ablated), tables.frontier_table(smaller), tables.tracks_table(tracks)]
+    parts = tables.ablations(found), tables.apart(found), tables.frontier(found), tables.tracks(found)
+    told = [asdict(one.result) | {"family": one.family, "verdict": one.verdict} for part in parts for one in part]
+    ablated, apart, smaller, tracks = parts
+    made = [tables.ablation_table(ablated), tables.ablation_table(apart, "row 2a")]
+    made += [tables.frontier_table(smaller), tables.tracks_table(tracks)]
     return show(options, made, told)
 
 

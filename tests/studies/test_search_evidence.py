@@ -10,12 +10,13 @@ from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search import figures, tables, variants
 
 STEP = Recipe("CompactNet", 1, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.15, 6.0, 1, "tensor")
+ROWS = {"1": STEP, "2a": STEP, "3": STEP}
 
 
 @pytest.fixture
 def tried(make_record):
     """Makes records of a variant that no training made: one for each accuracy and loss."""
-    by_name = {one.name: one for one in variants.every(STEP)}
+    by_name = {one.name: one for one in variants.every(ROWS)}
 
     def make(name: str, *scores: tuple[float, float], epochs: int = 1, **changes) -> list[Record]:
         variant = by_name[name]
@@ -109,6 +110,18 @@ def test_the_table_of_ablations(searched):
     assert lines[4].startswith("| images | no distortions | 7,946 | 6 | 99.30 ± 0.00 | 0.0205 | 1.60 | 1.57 – 1.63 |")
 
 
+def test_row_2a_is_taken_apart_beside_itself(searched, tried):
+    folds = (1, 0.9, 1.2, 1, 1.1, 0.8)
+    whole = tried("step-2a", *[(0.992, 0.030 * fold) for fold in folds])
+    bent = tried("2a-relu", *[(0.991, 0.036 * fold * luck) for fold, luck in zip(folds, (1, 1.01) * 3, strict=True)])
+    assert tables.ablations([*searched, *whole, *bent]) == tables.ablations(searched)
+    first, second = tables.apart([*searched, *bent, *whole])
+    assert (first.name, first.verdict, second.name, second.verdict) == ("step-2a", "baseline", "2a-relu", "worse")
+    assert math.exp(second.gain.mean) == pytest.approx(1.2 * 1.01**0.5, rel=1e-3)
+    table = tables.ablation_table([first, second], "row 2a")
+    assert "times row 2a's" in table.headers and "step 3" not in table.note
+
+
 def test_tracks_are_held_against_step_3(tried, make_record):
     alone = [make_record("3", seed, (0.9958,), (loss,)) for seed, loss in enumerate((0.012, 0.0121, 0.0122))]
     twice = tried("2-views", (0.9962, 0.0110), (0.9961, 0.0111), (0.9963, 0.0109), seconds=9.0)
@@ -143,9 +156,11 @@ def test_the_frontier_names_the_cheapest_on_target(costs):
 
 
 def test_step_3_is_read_from_its_records(make_record):
-    assert tables.step_3([make_record("2"), make_record("3", accuracies=(0.99,), recipe=asdict(STEP))]) == STEP
+    slower = replace(STEP, learning_rate=0.01)
+    own = [make_record(name, 0, (0.99,), recipe=asdict(one)) for name, one in (("2", slower), ("3", STEP))]
+    assert tables.step_3(own) == STEP and tables.rows_of_steps(own) == {"2": slower, "3": STEP}
     with pytest.raises(RecordError, match="no record of step 3"):
-        tables.step_3([make_record("2")])
+        tables.step_3(own[:1])
 
 
 def test_the_figure_shows_every_ablation_with_its_interval(searched):

@@ -68,6 +68,15 @@ def test_a_bent_block_has_norm_and_activation_in_its_middle():
     assert [type(layer).__name__ for layer in block] == kinds
 
 
+def test_without_norms_convolutions_have_biases():
+    layers = leaves(build("3x3 8, separable 8, separable 12 bent pool, templates", norm="none"))
+    assert not [layer for layer in layers if isinstance(layer, nn.BatchNorm2d)]
+    biases = [layer.bias is not None for layer in layers if isinstance(layer, nn.Conv2d)]
+    assert biases == [True, False, True, True, True, True, True]  # of a plain pair only the second acts like a norm's
+    for text in (COMPACT, "5x5 16 pool, separable 32 bent, average"):
+        assert count_parameters(build(text, norm="none")) == count_parameters(build(text))
+
+
 def test_norms_may_learn_a_scale():
     norms = [layer for layer in leaves(build(COMPACT, norm="scale and shift")) if isinstance(layer, nn.BatchNorm2d)]
     assert len(norms) == 7 and all(isinstance(norm.weight, nn.Parameter) for norm in norms)

@@ -18,8 +18,11 @@ from mnist_lab.studies.search.recipe import FAMILIES
 from mnist_lab.writers import FOLDS
 
 STEP = Recipe("CompactNet", 15, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.15, 6.0, 1, "tensor")
+ROW_2A = Recipe("CompactNet", 15, 100, 0.01, "constant", 0.15, 0.0, 0.0, 0, 0.0, 0.0, 0, "tensor")
+ROWS = {"1": replace(ROW_2A, model="SkeletonNet", learning_rate=0.003), "2a": ROW_2A, "3": STEP}
 ABLATIONS, FRONTIER, TRACKS = variants.ablations(STEP), variants.frontier(STEP), variants.tracks(STEP)
-EVERY = {variant.name: variant for variant in variants.every(STEP)}
+APART = variants.apart(ROW_2A, ROWS["1"])
+EVERY = {variant.name: variant for variant in variants.every(ROWS)}
 
 
 def test_the_baseline_trains_as_the_step_does(few, settings):
@@ -31,7 +34,7 @@ def test_the_baseline_trains_as_the_step_does(few, settings):
 
 
 def test_all_others_differ_from_the_step_and_from_each_other():
-    assert len(EVERY) == len(ABLATIONS) + len(FRONTIER) + len(TRACKS)
+    assert len(EVERY) == len(ABLATIONS) + len(APART) + len(FRONTIER) + len(TRACKS)
     what = [json.dumps(asdict(replace(one, family="step 3", name="", change=""))) for one in EVERY.values()]
     assert len(set(what)) == len(what)
     assert {one.family for one in EVERY.values()} == set(FAMILIES) - {"search"}
@@ -50,8 +53,7 @@ def test_each_is_plain_data_and_learns(name, digits, settings):
 
 def test_the_tracked_records_are_of_the_recipes_of_today():
     tracked = records.load(records.TRACKED)
-    step = tables.step_3(tracked)
-    now = {(one.kind, one.name): one for one in variants.every(step)}
+    now = {(one.kind, one.name): one for one in variants.every(tables.rows_of_steps(tracked))}
     for record in tracked:
         if record.kind in ("ablation", "frontier", "track"):
             variant = now[record.kind, record.name]
@@ -60,7 +62,7 @@ def test_the_tracked_records_are_of_the_recipes_of_today():
 
 
 def test_ablations_come_to_every_fold_of_writers():
-    assert {(one.kind, variants.usual_seeds(one)) for one in ABLATIONS} == {("ablation", FOLDS)}
+    assert {(one.kind, variants.usual_seeds(one)) for one in (*ABLATIONS, *APART)} == {("ablation", FOLDS)}
     scored_on_test = {(one.kind, variants.usual_seeds(one)) for one in (*FRONTIER, *TRACKS)}
     assert scored_on_test == set(variants.ON_TEST.items())
     assert {one.score_on for one in (*FRONTIER, *TRACKS)} == {"test"}

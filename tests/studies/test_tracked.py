@@ -6,14 +6,14 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from mnist_lab.evidence.records import TRACKED, load_file
+from mnist_lab.evidence.records import TRACKED, load, load_file
 from mnist_lab.experiment import load_data, measure_opening
 from mnist_lab.recipe import Recipe
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.others.catalogue import RECIPES, VARIANTS
 from mnist_lab.studies.search.recipe import Variant
-from mnist_lab.studies.search.tables import step_3
-from mnist_lab.studies.search.variants import ablations, frontier
+from mnist_lab.studies.search.tables import rows_of_steps
+from mnist_lab.studies.search.variants import every
 
 FILES = sorted(TRACKED.rglob("*.jsonl"))
 # Series that clip their logits: within ten updates another processor's last digits become 0.4 % of the loss. (The least
@@ -24,9 +24,9 @@ ROUGH = "AB"
 @pytest.fixture(scope="module")
 def recipes() -> dict:
     """Return every recipe of the studies by the kind and name of its records."""
-    step = step_3(load_file(TRACKED / "steps" / "3.jsonl"))
+    rows = rows_of_steps(load(TRACKED / "steps"))
     others = {("published", one.name): one for one in (*RECIPES.values(), *VARIANTS)}
-    return others | {(one.kind, one.name): one for one in (*ablations(step), *frontier(step))}
+    return others | {(one.kind, one.name): one for one in every(rows)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "notebooks")))

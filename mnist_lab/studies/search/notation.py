@@ -27,10 +27,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "ReLU": nn.ReLU,
     "LeakyReLU": lambda: nn.LeakyReLU(0.1),
 }
-NORMS: dict[str, Callable[[int], nn.Module]] = {
+NORMS: dict[str, Callable[[int], nn.Module] | None] = {
     "shift": BatchNorm,
     "scale and shift": nn.BatchNorm2d,
-}  # what is learned
+    "none": None,  # the convolutions have biases instead
+}  # what a norm learns
 SIZE = 28  # of an image, pixels
 
 
@@ -70,16 +71,22 @@ class Layer:
 
     def block(self, c_in: int, activation: str, norm: str) -> nn.Sequential:
         """Return it as the blocks of models.py are: convolutions, pooling, norm, activation."""
-        places = {"stride": self.stride, "padding": self.padding, "bias": False}
-        act, normed = ACTIVATIONS[activation], NORMS[norm]
+        places, bias = {"stride": self.stride, "padding": self.padding}, NORMS[norm] is None
+        act = ACTIVATIONS[activation]
         if self.separable:
-            middle = [normed(c_in), act()] if self.bent else []
-            depthwise = nn.Conv2d(c_in, c_in, self.kernel, groups=c_in, **places)
-            convolutions = [depthwise, *middle, nn.Conv2d(c_in, self.channels, 1, bias=False)]
+            middle = [*normed(norm, c_in), act()] if self.bent else []
+            depthwise = nn.Conv2d(c_in, c_in, self.kernel, groups=c_in, bias=bias and self.bent, **places)
+            convolutions = [depthwise, *middle, nn.Conv2d(c_in, self.channels, 1, bias=bias)]
         else:
-            convolutions = [nn.Conv2d(c_in, self.channels, self.kernel, groups=self.groups, **places)]
+            convolutions = [nn.Conv2d(c_in, self.channels, self.kernel, groups=self.groups, bias=bias, **places)]
         pooling = [nn.MaxPool2d(2)] if self.pool else []
-        return nn.Sequential(*convolutions, *pooling, normed(self.channels), act())
+        return nn.Sequential(*convolutions, *pooling, *normed(norm, self.channels), act())
+
+
+def normed(norm: str, channels: int) -> list[nn.Module]:
+    """Return the norm of this name, or nothing if there is to be none."""
+    make = NORMS[norm]
+    return [] if make is None else [make(channels)]
 
 
 def read(text: str) -> tuple[list[Layer], str]:
@@ -135,9 +142,10 @@ def build(text: str, activation: str = "SiLU", dropout: float = 0.0, norm: str =
         if dropout:
             blocks[-1].append(nn.Dropout(dropout))
     if head == "templates":
-        last = spatial_head(channels, size)
-        last[1] = NORMS[norm](channels)
-        return nn.Sequential(*blocks, last)
+        templates, _, *others = spatial_head(channels, size)
+        if NORMS[norm] is None:
+            templates = nn.Conv2d(channels, channels, size, groups=channels)
+        return nn.Sequential(*blocks, nn.Sequential(templates, *normed(norm, channels), *others))
     return nn.Sequential(*blocks, nn.Sequential(nn.AvgPool2d(size), nn.Conv2d(channels, 10, 1), nn.Flatten()))
 
 

@@ -11,10 +11,11 @@ from mnist_lab.evidence.uncertainty import Difference, dunnett, welch
 from mnist_lab.experiment import TARGET
 from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search.recipe import FAMILIES, Variant
-from mnist_lab.studies.search.variants import BASELINE
+from mnist_lab.studies.search.variants import BASELINE, BASELINE_2A
 from mnist_lab.writers import FOLDS
 
 STEP = "3"  # the name of its records
+APART = "step 2a"  # the family of row 2a and of what is changed in it
 
 
 @dataclass(frozen=True)
@@ -36,15 +37,20 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """Say whether the loss differs from the baseline's by more than the luck of seeds."""
-        return "baseline" if self.name == BASELINE else verdict(self.gain, more="worse", less="better")
+        return "baseline" if self.name in (BASELINE, BASELINE_2A) else verdict(self.gain, more="worse", less="better")
 
 
 def step_3(records: Sequence[Record]) -> Recipe:
     """Return step 3's recipe as ``records`` state it. Raises RecordError if none is of step 3."""
-    for record in records:
-        if (record.kind, record.name) == ("step", STEP):
-            return Recipe(**record.recipe)
-    raise RecordError("there is no record of step 3, from which the others are derived")
+    return rows_of_steps(records)[STEP]
+
+
+def rows_of_steps(records: Sequence[Record]) -> dict[str, Recipe]:
+    """Return the recipe of each row of the table of steps by its name. Raises RecordError if there is no step 3."""
+    found = {one.name: Recipe(**one.recipe) for one in records if one.kind in ("step", "intermediate")}
+    if STEP not in found:
+        raise RecordError("there is no record of step 3, from which the others are derived")
+    return found
 
 
 def on_cpus(records: Sequence[Record]) -> list[list[Record]]:
@@ -54,15 +60,29 @@ def on_cpus(records: Sequence[Record]) -> list[list[Record]]:
 
 def ablations(records: Sequence[Record]) -> list[Outcome]:
     """Return what the ablations among ``records`` reached: families together, and in each the lowest loss first."""
-    groups = on_cpus([record for record in records if record.kind == "ablation"])
+    mine = [one for one in records if one.kind == "ablation" and one.recipe["family"] != APART]
+    return compare_by_fold(mine, BASELINE)
+
+
+def apart(records: Sequence[Record]) -> list[Outcome]:
+    """Return what row 2a reached without one of its decisions, the lowest loss first."""
+    mine = [one for one in records if one.kind == "ablation" and one.recipe["family"] == APART]
+    return compare_by_fold(mine, BASELINE_2A)
+
+
+def compare_by_fold(records: Sequence[Record], baseline: str) -> list[Outcome]:
+    """Compare recipes with the one that is named ``baseline``, fold by fold."""
+    groups = on_cpus(records)
     losses = {group[0].name: {record.seed: math.log(record.loss) for record in group} for group in groups}
-    gains = against_baseline(losses)
+    gains = against_baseline(losses, baseline)
     found = [Outcome(group, *summarise(group), gains.get(group[0].name)) for group in groups]
     return sorted(found, key=lambda outcome: (FAMILIES.index(outcome.family), outcome.result.loss))
 
 
-def against_baseline(log_losses: dict[str, dict[int, float]]) -> dict[str, Difference]:
-    """Compare each recipe with the baseline, all at once and fold by fold; ``log_losses`` holds one for each seed.
+def against_baseline(log_losses: dict[str, dict[int, float]], name: str = BASELINE) -> dict[str, Difference]:
+    """Compare each recipe with the baseline of this name, all at once and fold by fold.
+
+    ``log_losses`` holds one for each seed.
 
     A seed decides the fold: what all recipes have in common there is no difference between them. On a logarithmic
     scale, since a recipe with twice the loss has about twice the spread, too, and the comparison takes all to spread
@@ -70,7 +90,7 @@ def against_baseline(log_losses: dict[str, dict[int, float]]) -> dict[str, Diffe
     """
     folds = range(FOLDS)
     whole = {name: [one[fold] for fold in folds] for name, one in log_losses.items() if one.keys() >= set(folds)}
-    baseline = whole.pop(BASELINE, None)
+    baseline = whole.pop(name, None)
     found = dunnett(baseline, list(whole.values()), in_blocks=True) if baseline and whole else None
     return dict(zip(whole, found, strict=True)) if found else {}
 
@@ -82,8 +102,8 @@ def frontier(records: Sequence[Record]) -> list[Outcome]:
     return sorted(found, key=lambda outcome: (outcome.result.epochs, outcome.result.trainable))
 
 
-def ablation_table(found: Sequence[Outcome]) -> Table:
-    """Return what each change of step 3 does on held-out images."""
+def ablation_table(found: Sequence[Outcome], of: str = "step 3") -> Table:
+    """Return what each change of step 3, or ``of`` another row, does on held-out images."""
     columns = {
         "what": lambda one: one.family,
         "change": lambda one: one.result.change,
@@ -91,14 +111,14 @@ def ablation_table(found: Sequence[Outcome]) -> Table:
         "seeds": lambda one: one.result.seeds,
         "accuracy, %": lambda one: mean_and_sd(one.result.mean, one.result.sd, digits=2),
         "loss": lambda one: f"{one.result.loss:.4f}",
-        "times step 3's": lambda one: UNKNOWN if one.gain is None else times(one.gain.mean),
+        f"times {of}'s": lambda one: UNKNOWN if one.gain is None else times(one.gain.mean),
         "95 % interval": lambda one: UNKNOWN if one.gain is None else times(*one.gain.interval),
         "verdict": lambda one: one.verdict,
         "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
     }
     note = (
         "Last epoch on held-out writers, a sixth of them for each seed; mean ± standard deviation over these folds. "
-        "The loss is also given as a multiple of step 3's (less is better), fold by fold, with Dunnett's interval: "
+        f"The loss is also given as a multiple of {of}'s (less is better), fold by fold, with Dunnett's interval: "
         "95 % confidence that all intervals hold together, if the logarithms of the losses spread alike. Label "
         "smoothing and mixup keep a network from being sure, which raises its loss: judge them by their accuracy. "
         "Seconds depend on what else the machine did, and leave out measuring norm statistics anew."

@@ -1,5 +1,5 @@
 """Step 3's recipe with one thing changed (the ablations), with fewer parameters or epochs (the frontier), and with more
-work for every image than a step is allowed (the tracks).
+work for every image than a step is allowed (the tracks); and row 2a with one of its decisions taken back.
 
 The ideas come from the literature and from the published series; that one of them does not help a network this small
 is worth knowing, too. Where a change needs a value of its own, as another optimizer needs another rate, it gets the
@@ -7,6 +7,7 @@ usual one: only step 3 itself was tuned, which favours it. An idea of your own i
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 
@@ -15,10 +16,13 @@ from mnist_lab.studies.search.notation import COMPACT
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.writers import FOLDS
 
-BASELINE = "step-3"  # the name of step 3 among its ablations
+BASELINE, BASELINE_2A = "step-3", "step-2a"  # the names of step 3 and row 2a among their ablations
 EPOCHS = (3, 5, 8)  # on the frontier; step 3 itself has 15
 ON_TEST = {"frontier": 5, "track": 10}  # seeds of what is scored on the test images
 VIEWS = (2, 4)  # of every image in a batch, on the tracks
+FULL = "3x3 8, 3x3 8, 3x3 8 pool, 3x3 16, 3x3 16, 3x3 16, templates"
+AVERAGE = "3x3 8, separable 8, separable 16 pool, separable 40, separable 40, separable 80, average"
+EARLY = "3x3 8 pool, separable 8, separable 16, separable 40, separable 40, separable 56, templates"
 # Channels of smaller networks, block by block, by about how many parameters they have.
 SIZES = {
     "1k": (4, 4, 8, 8, 8, 10),
@@ -72,11 +76,8 @@ def ablations(step: Recipe) -> list[Variant]:
     half = step.learning_rate / 2
     sgd = "SGD, Nesterov momentum 0.9, peak rate 0.2, weight decay 0.0001"
     statistics = "norm statistics measured anew on undistorted images"
-    full = "3x3 8, 3x3 8, 3x3 8 pool, 3x3 16, 3x3 16, 3x3 16, templates"
     narrower = compact((8, 8, 16, 40, 40, 52))
     bent = re.sub(r"separable \d+", r"\g<0> bent", narrower)
-    average = "3x3 8, separable 8, separable 16 pool, separable 40, separable 40, separable 80, average"
-    early = "3x3 8 pool, separable 8, separable 16, separable 40, separable 40, separable 56, templates"
     wide = "5x5 16 pool, separable 32, separable 40, separable 48, templates"
     return [
         change("step 3", BASELINE, "unchanged"),
@@ -107,9 +108,9 @@ def ablations(step: Recipe) -> list[Variant]:
         network("leaky-relu", "LeakyReLU, slope 0.1", activation="LeakyReLU"),
         network("scaled-norms", "norms with a scale; 52 channels last", narrower, norm="scale and shift"),
         network("bent-blocks", "norm and SiLU inside the separable blocks, too; 52 channels last", bent),
-        network("full-convolutions", "ordinary convolutions; 8, 8, 8, 16, 16, 16 channels", full),
-        network("average-head", "average pooling, no templates; 80 channels last", average),
-        network("early-pooling", "pooling after the first block", early),
+        network("full-convolutions", "ordinary convolutions; 8, 8, 8, 16, 16, 16 channels", FULL),
+        network("average-head", "average pooling, no templates; 80 channels last", AVERAGE),
+        network("early-pooling", "pooling after the first block", EARLY),
         network("wide", "5x5 to 16 channels, pooled; three blocks of 32, 40, 48", wide),
         network("dropout", "dropout of 0.05 after every block", dropout=0.05),
     ]
@@ -132,6 +133,25 @@ def tracks(step: Recipe) -> list[Variant]:
     return [change(f"{views}-views", f"{views} views of every image in a batch", views=views) for views in VIEWS]
 
 
-def every(step: Recipe) -> list[Variant]:
-    """Return all variants of ``step``: the ablations, the frontier and the tracks."""
-    return [*ablations(step), *frontier(step), *tracks(step)]
+def apart(row_2a: Recipe, row_1: Recipe) -> list[Variant]:
+    """Return row 2a itself, then with one of its decisions taken back to what row 1 does.
+
+    The norms go back along with the rate, which they are said to allow.
+    """
+    change = partial(vary, row_2a, "step 2a")
+    rate = row_1.learning_rate
+    return [
+        change(BASELINE_2A, "unchanged"),
+        change("2a-full-convolutions", "ordinary convolutions; 8, 8, 8, 16, 16, 16 channels", layers=FULL),
+        change("2a-average-head", "average pooling, no templates; 80 channels last", layers=AVERAGE),
+        change("2a-early-pooling", "pooling after the first block", layers=EARLY),
+        change("2a-no-norms", f"no norms, rate {rate:g}", layers=COMPACT, norm="none", learning_rate=rate),
+        change("2a-relu", "ReLU", layers=COMPACT, activation="ReLU"),
+        change("2a-rate", f"rate {rate:g}", learning_rate=rate),
+    ]
+
+
+def every(rows: Mapping[str, Recipe]) -> list[Variant]:
+    """Return all variants of the steps, whose recipes are given by the names of their rows."""
+    step = rows["3"]
+    return [*ablations(step), *apart(rows["2a"], rows["1"]), *frontier(step), *tracks(step)]

@@ -21,7 +21,7 @@ from mnist_lab.analysis import (
     shifts,
     smaller,
 )
-from mnist_lab.analysis.kept import once, write_all
+from mnist_lab.analysis.kept import once, tracked, write_all
 from mnist_lab.analysis.networks import ON_MNIST, AnalysisError, Training, digest, of_seeds
 from mnist_lab.data import load_mnist
 from mnist_lab.evidence.records import FOLDERS, Record
@@ -143,12 +143,13 @@ def make_writers(bench: Bench) -> list[Path]:
 
 
 def index(packed: Sequence[probabilities.Packed], bench: Bench) -> list[Path]:
-    """Write the index of all probabilities in the folder anew, with these in it, and return what belongs together."""
-    known = probabilities.read_index(bench.out) | {(one.name, one.scored_on): one for one in packed}
+    """Write the index of all probabilities anew, tracked ones and these, and return it with the files that are here."""
+    known = probabilities.read_index(tracked(bench.records)) | probabilities.read_index(bench.out)
+    known |= {(one.name, one.scored_on): one for one in packed}
     known = {key: one for key, one in known.items() if one.trained == bench.trained(*key)}  # not of an older recipe
     path = bench.out / probabilities.INDEX
     write_all(path, list(known.values()))
-    return [path, *(bench.out / one.file for one in known.values())]
+    return [path, *(bench.out / one.file for one in known.values() if (bench.out / one.file).is_file())]
 
 
 def make_ensembles(bench: Bench) -> list[Path]:

@@ -98,3 +98,17 @@ def test_probabilities_are_made_and_packed(bench, mnist):
     assert found.labels.tolist() == mnist.test.labels.tolist()
     correct = [int((one.argmax(-1) == found.labels).sum()) for one in found.probabilities]
     assert correct == packed.correct and packed.seeds == [0]
+
+
+def test_an_index_keeps_what_is_tracked_and_of_todays_recipe(bench):
+    from mnist_lab.analysis import parts, probabilities
+
+    made = MAKERS["probabilities"](bench)
+    packed = probabilities.read_index(bench.out)["3", "test"]
+    written = packed.model_copy(
+        update={"scored_on": "held-out", "trained": bench.trained("3", "held-out"), "file": "there.xz"}
+    )
+    old = packed.model_copy(update={"name": "2", "trained": "2-0123456789", "file": "old.xz"})
+    kept.write_all(kept.tracked(bench.records) / probabilities.INDEX, [written, old])
+    assert parts.index([packed], bench) == made  # there.xz is tracked, and not made anew
+    assert set(probabilities.read_index(bench.out)) == {("3", "test"), ("3", "held-out")}

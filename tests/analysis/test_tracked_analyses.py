@@ -2,11 +2,24 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from mnist_lab.analysis import ensembles, fresh, inside, kept, networks, probabilities, robustness, shifts, smaller
+from mnist_lab.analysis import (
+    calibration,
+    ensembles,
+    fresh,
+    inside,
+    kept,
+    networks,
+    probabilities,
+    robustness,
+    shifts,
+    smaller,
+)
 from mnist_lab.analysis.networks import ON_MNIST, of_seeds
 from mnist_lab.evidence.records import FOLDERS, TRACKED, load
+from mnist_lab.evidence.uncertainty import paired
 
 KINDS = {
     probabilities.INDEX: probabilities.Packed,
@@ -54,3 +67,17 @@ def test_what_the_page_says_of_the_maps_is_so():
     assert gradient["another seed"] < 0.5 * occlusion["another seed"]
     near = [labels[0] for labels in seen.neighbour_labels]
     assert sum(label == read for label, read in zip(near, seen.predicted, strict=True)) > len(near) / 2
+
+
+def test_what_the_pages_say_of_trust_and_of_shifted_copies_is_so():
+    folder = kept.tracked()
+    answers = probabilities.unpack(probabilities.read_index(folder)["3", "test"], folder)
+    found = [calibration.calibration_error(one, answers.labels) for one in answers.probabilities[:10]]
+    expected = [calibration.expected_if_calibrated(one) for one in answers.probabilities[:2]]
+    assert np.mean(found) < 1.3 * np.mean(expected)
+    correct = {copies: [] for copies in shifts.COPIES}
+    for one in kept.read_all(folder / shifts.FILE, shifts.Shifted):
+        correct[one.copies].append(one.correct)
+    assert not any(paired(correct[1], correct[copies]).is_clear for copies in (5, 9))
+    ten = ensembles.by_size(answers.probabilities, answers.labels, sizes=(1, 10))
+    assert ten[1].errors_by_mean < 0.8 * ten[0].errors_by_mean

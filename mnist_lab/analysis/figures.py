@@ -224,6 +224,8 @@ def risk_by_coverage(
     shown = max(0.05, *(2 * unsure for unsure, _ in marked))
     axis.set(xlabel="answers left out, the least sure first", ylabel="errors among the others", xlim=(0, min(1, shown)))
     axis.set(yscale="log", ylim=(1e-4, None))
+    axis.yaxis.set_major_locator(FixedLocator([digit * 10**power for power in (-4, -3, -2, -1) for digit in (1, 2, 5)]))
+    axis.yaxis.set_minor_locator(NullLocator())
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axis.legend(frameon=False, fontsize=9)

@@ -12,7 +12,7 @@ from mnist_lab.evidence import records
 from mnist_lab.fields.trace import facts
 from mnist_lab.models import PARAMETER_BUDGET, build, count_parameters, leaves
 from mnist_lab.recipe import Recipe
-from mnist_lab.studies.search import tables, variants
+from mnist_lab.studies.search import assisted, tables, variants
 from mnist_lab.studies.search.distortions import DISTORTIONS
 from mnist_lab.studies.search.recipe import FAMILIES
 from mnist_lab.writers import FOLDS
@@ -43,7 +43,8 @@ def test_all_others_differ_from_the_step_and_from_each_other():
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_each_is_plain_data_and_learns(name, digits, settings):
+def test_each_is_plain_data_and_learns(name, digits, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr(assisted, "FOLDER", tmp_path)
     variant = replace(EVERY[name], epochs=2, batch_size=16, warmup=0.2)
     assert type(variant)(**json.loads(json.dumps(asdict(variant)))) == variant
     data = Dataset(digits.name, digits.train.first(160), digits.test.first(50))

@@ -1,6 +1,6 @@
-"""Batches that ask a teacher, and batches that show an image more than once."""
+"""Batches that ask a teacher, or several, and batches that show an image more than once."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -55,8 +55,7 @@ class TaughtBatches:
     def targets(self, chosen: Tensor, labels: Tensor) -> Tensor:
         """Return the probabilities (B, classes) that the network should give to the ``chosen`` images (B,)."""
         images = normalise(self.batches.split.images[chosen].float() / 255)
-        said = self.teacher.eval()(images).softmax(1)
-        return torch.lerp(F.one_hot(labels, said.size(1)).to(said.dtype), said, self.share)
+        return blend(labels, self.teacher.eval()(images).softmax(1), self.share)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order, numbers = self.batches.draw_epoch()
@@ -65,3 +64,32 @@ class TaughtBatches:
             batch = slice(start, start + self.batches.size)
             images, labels = self.batches.cut(order[batch], None if numbers is None else numbers[batch])
             yield images, labels if first else self.targets(order[batch], labels)
+
+
+class DistilledBatches:
+    """Batches whose labels are blended with the mean of what several trained ``teachers`` say of the same images.
+
+    (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015, section 2; that teachers see the
+    images as distorted as the network does is from Beyer et al., CVPR 2022.) It costs their trainings, and a forward
+    pass of each for every batch. The ``share`` is that of :class:`TaughtBatches`. Raises ParameterError on a GPU.
+    """
+
+    def __init__(self, batches: ShuffledBatches, teachers: Sequence[nn.Module], share: float):
+        if batches.split.images.is_cuda:
+            raise ParameterError("teachers need device cpu: networks side by side on a GPU have none of their own")
+        self.batches, self.share = batches, share
+        self.teachers = [teacher.eval() for teacher in teachers]
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        for images, labels in self.batches:
+            with torch.no_grad():
+                said = torch.stack([teacher(images).softmax(1) for teacher in self.teachers]).mean(0)
+            yield images, blend(labels, said, self.share)
+
+
+def blend(labels: Tensor, said: Tensor, share: float) -> Tensor:
+    """Return targets (B, classes): one-hot ``labels`` (B,), but for a ``share`` that is ``said`` (B, classes)."""
+    return torch.lerp(F.one_hot(labels, said.size(1)).to(said.dtype), said, share)

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from functools import partial
 
 from mnist_lab.recipe import Recipe
+from mnist_lab.studies.search.assisted import Assisted
 from mnist_lab.studies.search.notation import COMPACT
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.writers import FOLDS
@@ -128,9 +129,16 @@ def frontier(step: Recipe) -> list[Variant]:
 
 
 def tracks(step: Recipe) -> list[Variant]:
-    """Return ``step`` with several views of every image in a batch: as many updates, each of so many times the work."""
+    """Return ``step`` with more work: several views of every image in a batch, or teachers that are trained first.
+
+    Updates are as many as ever, each of so many times the work; five teachers cost five trainings, and five forward
+    passes for every batch.
+    """
     change = partial(vary, step, "track")
-    return [change(f"{views}-views", f"{views} views of every image in a batch", views=views) for views in VIEWS]
+    views = [change(f"{count}-views", f"{count} views of every image in a batch", views=count) for count in VIEWS]
+    words = "half of every label from the mean of five other networks of step 3"
+    taught = vary(step, "track", "assisted", words, teacher=0.5)
+    return [*views, Assisted(**asdict(taught))]
 
 
 def apart(row_2a: Recipe, row_1: Recipe) -> list[Variant]:

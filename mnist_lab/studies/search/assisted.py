@@ -1,0 +1,64 @@
+"""A step that is taught by networks of its own kind, which are trained first; a folder keeps their weights."""
+
+import hashlib
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from filelock import FileLock
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from torch import nn
+
+from mnist_lab.data import Dataset, Split
+from mnist_lab.experiment import train
+from mnist_lab.recipe import STRICT, AnyRecipe, Recipe, Settings
+from mnist_lab.runtime import ROOT
+from mnist_lab.speed.compiled import compiled
+from mnist_lab.studies.search.recipe import Variant
+from mnist_lab.studies.search.taught import DistilledBatches
+
+FOLDER = ROOT / "runs" / "teachers"
+FIRST_SEED = 1000  # no seed of a study is so high: a teacher is none of the networks that it teaches
+
+
+@dataclass(frozen=True, config=STRICT)
+class Assisted(Variant):
+    """A variant whose ``teacher`` share of every label is the mean of what several networks of the step say."""
+
+    teachers: Annotated[int, Field(ge=1, le=20)] = 5
+
+    def batches(self, train: Split, seed: int, average: nn.Module | None) -> DistilledBatches:
+        """Return what is trained on; the teachers are trained first, on the same images."""
+        step = Recipe(**{field.name: getattr(self, field.name) for field in fields(Recipe)})
+        return DistilledBatches(step.batches(train, seed, average), trained(step, train, self.teachers), self.teacher)
+
+
+def trained(recipe: AnyRecipe, images: Split, count: int) -> list[nn.Sequential]:
+    """Return ``count`` networks of a recipe, trained on the CPU on ``images`` from seeds of their own.
+
+    What other random numbers are drawn afterwards does not depend on whether they were trained just now. Raises what
+    :func:`experiment.train` raises, and OSError.
+    """
+    data = hashlib.sha256(images.images.numpy().tobytes() + images.labels.numpy().tobytes()).hexdigest()
+    name = hashlib.sha256(json.dumps([asdict(recipe), data]).encode()).hexdigest()[:16]
+    with torch.random.fork_rng(devices=[]):
+        return [_one(recipe, images, seed, FOLDER / name) for seed in range(FIRST_SEED, FIRST_SEED + count)]
+
+
+def _one(recipe: AnyRecipe, images: Split, seed: int, folder: Path) -> nn.Sequential:
+    """Return the network of one seed; whoever comes first trains it, and the others wait."""
+    path = folder / f"seed-{seed}.pt"
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_suffix(".lock")):
+        if not path.is_file():
+            settings = Settings(seed, "cpu", torch.get_num_threads(), "MNIST", "test", None)
+            few = Dataset("training images", images, images.first(1))  # its scores are of no use
+            run = train(recipe, few, settings, lambda epoch: None, prepare=compiled)
+            torch.save(run.model.state_dict(), path.with_suffix(".new"))
+            path.with_suffix(".new").replace(path)
+    network = recipe.network().to(memory_format=torch.channels_last)
+    network.load_state_dict(torch.load(path, weights_only=True))
+    return network

@@ -1,0 +1,69 @@
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from mnist_lab import experiment
+from mnist_lab.batches import ShuffledBatches
+from mnist_lab.data import Dataset
+from mnist_lab.recipe import Recipe
+from mnist_lab.studies.search import assisted
+from mnist_lab.studies.search.assisted import Assisted
+from mnist_lab.studies.search.taught import DistilledBatches
+
+STEP = Recipe("CompactNet", 2, 20, 0.01, "one-cycle", 0.2, 0.9, 13.0, 2, 0.15, 10.0, 0, "tensor")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(assisted, "FOLDER", tmp_path)
+    return tmp_path
+
+
+def test_targets_are_blended_with_the_mean_of_what_teachers_say_of_the_same_images(few):
+    seen = []
+
+    class Says(nn.Module):
+        def __init__(self, logits: list[float]):
+            super().__init__()
+            self.logits = torch.tensor(logits)
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            assert not self.training and not torch.is_grad_enabled()
+            seen.append(images)
+            return self.logits.expand(len(images), -1)
+
+    first, second = [3.0, *[0.0] * 9], [*[0.0] * 9, 2.0]
+    shuffled = ShuffledBatches(few, 20, seed=0, augment=STEP.distort())
+    (images, targets), *_ = DistilledBatches(shuffled, [Says(first).train(), Says(second)], 0.4)
+    assert seen[0] is images and seen[1] is images
+    said = (torch.tensor(first).softmax(0) + torch.tensor(second).softmax(0)) / 2
+    plain, labels = next(iter(ShuffledBatches(few, 20, seed=0, augment=STEP.distort())))
+    assert torch.equal(plain, images)
+    assert torch.allclose(targets, 0.6 * F.one_hot(labels, 10) + 0.4 * said)
+
+
+def test_teachers_are_trained_once_and_are_none_of_the_seeds(few, folder):
+    before = torch.get_rng_state()
+    networks = assisted.trained(STEP, few, 2)
+    files = {path: path.stat().st_mtime_ns for path in folder.rglob("*.pt")}
+    assert [path.name for path in sorted(files)] == ["seed-1000.pt", "seed-1001.pt"]
+    again = assisted.trained(STEP, few, 2)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.pt")} == files
+    assert torch.equal(torch.get_rng_state(), before)
+    for one, other in zip(networks, again, strict=True):
+        assert all(map(torch.equal, one.state_dict().values(), other.state_dict().values()))
+    assert not torch.equal(networks[0][0][0].weight, networks[1][0][0].weight)
+    assisted.trained(STEP, few.first(len(few) - 1), 1)
+    assisted.trained(replace(STEP, learning_rate=0.02), few, 1)
+    assert len(list(folder.iterdir())) == 3  # other images or another recipe have other teachers
+
+
+def test_an_assisted_step_learns_from_its_teachers(few, folder, settings):
+    recipe = Assisted(**asdict(STEP), family="track", name="assisted", change="taught", teacher=0.5, teachers=2)
+    data = Dataset("few", few, few)
+    runs = [experiment.train(one, data, settings, print) for one in (recipe, recipe, STEP)]
+    assert runs[0].history[-1].test == runs[1].history[-1].test != runs[2].history[-1].test
+    assert runs[0].history[-1].train.loss > runs[2].history[-1].train.loss  # softer targets

@@ -1,4 +1,4 @@
-"""``mnist-lab analyse``: makes what the notebooks on errors, trust, insides and smaller networks read."""
+"""``mnist-lab analyse``: makes what the notebooks on errors, trust, insides and handwriting read."""
 
 import argparse
 from collections.abc import Sequence

@@ -145,15 +145,15 @@ def concentration(found: Budget, known: Writers) -> np.ndarray:
 
 
 def concentration_by_chance(found: Budget, known: Writers) -> np.ndarray:
-    """Return what :func:`concentration` would be, (writers,), if errors fell on images of a population at random.
+    """Return what :func:`concentration` would be, (SHUFFLES, writers), if errors fell on images at random.
 
-    Few errors always fall on few writers. It is the mean of many shuffles.
+    Few errors always fall on few writers. Each population keeps its errors.
     """
-    generator, total = np.random.default_rng(0), np.zeros(len(np.unique(known.writers)))
+    generator, by_chance = np.random.default_rng(0), []
     for _ in range(SHUFFLES):
         shares = found.shares.copy()
         for number in np.unique(known.series):
             own = known.series == number
             shares[own] = generator.permutation(shares[own])
-        total += concentration(replace(found, shares=shares), known)
-    return total / SHUFFLES
+        by_chance.append(concentration(replace(found, shares=shares), known))
+    return np.array(by_chance)

@@ -38,7 +38,7 @@ def error_budget(
 
     The area below is the errors of an average seed. Beside it, where writers are known: how often each population is
     misread, and how many writers make how many of the errors; ``concentration`` is that, and what chance would make of
-    it, both (writers,).
+    it: (writers,), and (shuffles, writers).
     """
     known = bool(groups)
     figure = Figure(figsize=(8.6, 5.6 if known else 3.4), layout="constrained")
@@ -104,7 +104,9 @@ def _populations(axis: Axes, groups: Sequence[Group]) -> None:
 def _writers(axis: Axes, concentration: np.ndarray, by_chance: np.ndarray) -> None:
     count = len(concentration)
     axis.plot(range(1, count + 1), concentration, color=COLOURS[0], label="as it is")
-    axis.plot(range(1, count + 1), by_chance, "--", color=TARGET_COLOUR, linewidth=1, label="if it were chance")
+    low, high = np.quantile(by_chance, (0.025, 0.975), axis=0)
+    chance = {"color": OTHERS, "alpha": 0.4, "linewidth": 0, "label": "if it were chance (95 %)"}
+    axis.fill_between(range(1, count + 1), low, high, **chance)
     axis.legend(frameon=False, fontsize=9, loc="lower right")
     for share in (1 / 3, 2 / 3):
         writers = int(np.searchsorted(concentration, share)) + 1

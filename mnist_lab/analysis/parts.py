@@ -144,7 +144,8 @@ def make_writers(bench: Bench) -> list[Path]:
 
 def index(packed: Sequence[probabilities.Packed], bench: Bench) -> list[Path]:
     """Write the index of all probabilities anew, tracked ones and these, and return it with the files that are here."""
-    known = probabilities.read_index(tracked(bench.records)) | probabilities.read_index(bench.out)
+    here = {key: one for key, one in probabilities.read_index(bench.out).items() if (bench.out / one.file).is_file()}
+    known = probabilities.read_index(tracked(bench.records)) | here
     known |= {(one.name, one.scored_on): one for one in packed}
     known = {key: one for key, one in known.items() if one.trained == bench.trained(*key)}  # not of an older recipe
     path = bench.out / probabilities.INDEX

@@ -76,7 +76,9 @@ def shifts_table(found: Sequence[Shifted]) -> Table:
     """Return what shifted copies of an image bring, seed by seed against none."""
     groups = [[one for one in found if one.copies == copies] for copies in sorted({one.copies for one in found})]
     shares = [[one.correct / one.images for one in group] for group in groups]
+    losses = [[one.loss for one in group] for group in groups]
     gains = [paired(shares[0], own) for own in shares]
+    lower = [paired(losses[0], own) for own in losses]
     columns = {
         "copies": lambda row: groups[row][0].copies,
         "multiply-accumulates": lambda row: f"{groups[row][0].multiply_accumulates:,}",
@@ -88,10 +90,13 @@ def shifts_table(found: Sequence[Shifted]) -> Table:
             if gains[row]
             else UNKNOWN
         ),
-        "loss": lambda row: f"{statistics.fmean(one.loss for one in groups[row]):.4f}",
+        "loss": lambda row: f"{statistics.fmean(losses[row]):.4f}",
+        "less by, 95 % interval": lambda row: (
+            " – ".join(f"{-end:.4f}" for end in reversed(lower[row].interval)) if lower[row] else UNKNOWN
+        ),
     }
     note = (
-        "Mean ± standard deviation over seeds; the gain is over the image alone, seed by seed, with Student's interval."
+        "Mean ± standard deviation over seeds; gain and loss are compared with the image alone, seed by seed (Student)."
     )
     return Table.of(range(len(groups)), columns, note)
 

@@ -25,7 +25,7 @@ TRACKED = ROOT / "notebooks" / "records"
 FOLDERS = {
     "step": "steps",  # the result of a step
     "intermediate": "steps",  # a row on the way to a step's result, such as 2a
-    "ablation": "ablations",  # step 3 with one thing changed, on held-out images
+    "ablation": "ablations",  # step 3 or row 2a with one thing changed, on held-out images
     "frontier": "frontier",  # step 3 with fewer parameters or epochs
     "track": "tracks",  # step 3's network with more of something than a step may have
     "published": "published",  # a recipe of a published series

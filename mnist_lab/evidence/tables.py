@@ -78,7 +78,9 @@ def headline_table(results: Sequence[Result]) -> Table:
     scored = " and ".join(sorted({f"{one.scored_on} images of {one.data}" for one in results}))
     epochs = " and ".join(sorted({str(one.epochs) for one in results}))
     note = f"After the last of {epochs} epochs, on the {scored}: mean ± standard deviation over all seeds."
-    note += " Rows with a letter lead to their step."
+    between = [one.row for one in results if not one.row.isdigit()]
+    if between:
+        note += f" Rows {', '.join(between)} are on the way to the step of their number."
     return Table.of(results, columns, note)
 
 
@@ -146,12 +148,12 @@ def gains_table(gained: Sequence[Gain]) -> Table:
         "verdict": lambda gain: verdict(gain.difference),
     }
     note = (
-        "Differences of mean accuracies over seeds, in percentage points, with Welch's interval and test; rows that "
-        "begin as one training are compared seed by seed (Student's paired test), and so are held-out writers, fold by "
-        "fold. Hedges' g is the gain in standard deviations (variances not pooled; of the differences, if paired). A "
-        "gain whose interval holds 0 is no difference: that is the verdict, on these images. The p-values are not "
-        "corrected for the number of comparisons. Other writers too: the interval if other people had written the "
-        "digits as well, paired image by image (bootstrap over seeds and writers)."
+        "Differences of mean accuracies over seeds, in percentage points, with Welch's interval and test. Rows that "
+        "begin as one training are compared seed by seed, over the seeds that both have (Student's paired test); so "
+        "are held-out writers, fold by fold. Hedges' g is the gain in standard deviations (variances not pooled; of "
+        "the differences, if paired). A gain whose interval holds 0 is no difference: that is the verdict, on these "
+        "images. The p-values are not corrected for the number of comparisons. Other writers too: the interval if "
+        "other people had written the digits as well, paired image by image (bootstrap over seeds and writers)."
         f"{unknown_writers(any(gain.by_writer for gain in gained))}"
     )
     return Table.of(gained, columns, note, spare=("change", "Hedges' g", "p", "other writers too"))

@@ -114,8 +114,9 @@ class Chain:
 
 
 def is_hooked(layer: nn.Module) -> bool:
-    """Whether ``layer`` has forward hooks, as pruning and rounding add them; kernels would not call them."""
-    return bool(layer._forward_pre_hooks or layer._forward_hooks or layer._backward_hooks)
+    """Whether ``layer`` has hooks, as pruning and rounding add them; kernels would not call them."""
+    forward = layer._forward_pre_hooks or layer._forward_hooks
+    return bool(forward or layer._backward_pre_hooks or layer._backward_hooks)
 
 
 def head(layer: nn.Conv2d, x: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def reproduce(options: argparse.Namespace, root: Path | None = None) -> int:
 
 
 def ablate(options: argparse.Namespace, root: Path | None = None) -> int:
-    """Train the chosen variants of step 3, and print what they reach."""
+    """Train the chosen variants of step 3 and of row 2a, and print what they reach."""
     from dataclasses import asdict
 
     from mnist_lab.studies.search import tables, variants
@@ -154,7 +154,8 @@ def ablate(options: argparse.Namespace, root: Path | None = None) -> int:
         train_all(options, [(one.kind, one.score_on, one, variants.usual_seeds(one)) for one in chosen], root)
     found = gather(stores(root))
     parts = tables.ablations(found), tables.apart(found), tables.frontier(found), tables.tracks(found)
-    told = [asdict(one.result) | {"family": one.family, "verdict": one.verdict} for part in parts for one in part]
+    once = {(one.family, one.name): one for part in parts for one in part}  # step 3 is in several
+    told = [asdict(one.result) | {"family": one.family, "verdict": one.verdict} for one in once.values()]
     ablated, apart, smaller, tracks = parts
     made = [tables.ablation_table(ablated), tables.ablation_table(apart, "row 2a")]
     made += [tables.frontier_table(smaller), tables.tracks_table(tracks)]

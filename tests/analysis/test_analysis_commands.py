@@ -112,3 +112,7 @@ def test_an_index_keeps_what_is_tracked_and_of_todays_recipe(bench):
     kept.write_all(kept.tracked(bench.records) / probabilities.INDEX, [written, old])
     assert parts.index([packed], bench) == made  # there.xz is tracked, and not made anew
     assert set(probabilities.read_index(bench.out)) == {("3", "test"), ("3", "held-out")}
+    newer = written.model_copy(update={"sha256": "another"})
+    kept.write_all(kept.tracked(bench.records) / probabilities.INDEX, [newer])
+    parts.index([packed], bench)  # what was only copied from there before
+    assert probabilities.read_index(bench.out)["3", "held-out"] == newer

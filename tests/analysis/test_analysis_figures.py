@@ -32,7 +32,9 @@ def test_the_area_of_the_stairs_is_the_errors_of_a_mean_seed(budget):
 def test_writers_get_panels_of_their_own(budget):
     groups = [errors.Group("Census employees", 2, 50, 0.003, (0.001, 0.005)),
               errors.Group("high-school students", 3, 50, 0.006, (0.004, 0.008))]  # fmt: skip
-    figure = figures.error_budget(budget, groups, (np.array([0.5, 0.8, 1.0]), np.array([0.4, 0.7, 1.0])), "a title")
+    figure = figures.error_budget(
+        budget, groups, (np.array([0.5, 0.8, 1.0]), np.array([[0.4, 0.7, 1.0], [0.5, 0.6, 1.0]])), "a title"
+    )
     assert len(figure.axes) == 3
     assert {"1 writers make 33 %", "2 writers make 67 %"} == {text.get_text() for text in figure.axes[2].texts}
     assert figure.axes[1].get_yticklabels()[0].get_text() == "Census\nemployees\n(2 writers)"

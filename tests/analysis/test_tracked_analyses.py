@@ -75,9 +75,13 @@ def test_what_the_pages_say_of_trust_and_of_shifted_copies_is_so():
     found = [calibration.calibration_error(one, answers.labels) for one in answers.probabilities[:10]]
     expected = [calibration.expected_if_calibrated(one) for one in answers.probabilities[:2]]
     assert np.mean(found) < 1.3 * np.mean(expected)
-    correct = {copies: [] for copies in shifts.COPIES}
+    correct, losses = ({copies: [] for copies in shifts.COPIES} for _ in range(2))
     for one in kept.read_all(folder / shifts.FILE, shifts.Shifted):
         correct[one.copies].append(one.correct)
+        losses[one.copies].append(one.loss)
     assert not any(paired(correct[1], correct[copies]).is_clear for copies in (5, 9))
+    assert all(paired(losses[1], losses[copies]).interval[1] < 0 for copies in (5, 9))
+    own = [calibration.fit_temperature(one, answers.labels) for one in answers.probabilities[:10]]
+    assert abs(np.mean(own) - 1) < np.std(own) < 0.05
     ten = ensembles.by_size(answers.probabilities, answers.labels, sizes=(1, 10))
     assert ten[1].errors_by_mean < 0.8 * ten[0].errors_by_mean

@@ -75,7 +75,8 @@ class Layer:
         act = ACTIVATIONS[activation]
         if self.separable:
             middle = [*normed(norm, c_in), act()] if self.bent else []
-            depthwise = nn.Conv2d(c_in, c_in, self.kernel, groups=c_in, bias=bias and self.bent, **places)
+            between = bias and self.bent  # else the bias of the second convolution can do what the first one's would
+            depthwise = nn.Conv2d(c_in, c_in, self.kernel, groups=c_in, bias=between, **places)
             convolutions = [depthwise, *middle, nn.Conv2d(c_in, self.channels, 1, bias=bias)]
         else:
             convolutions = [nn.Conv2d(c_in, self.channels, self.kernel, groups=self.groups, bias=bias, **places)]

@@ -20,8 +20,10 @@ from mnist_lab.studies.search.muon import MuonAndAdam
 from mnist_lab.studies.search.notation import ACTIVATIONS, NORMS, build, check
 from mnist_lab.studies.search.taught import RepeatedBatches, TaughtBatches
 
-CHANGES = ("images", "labels", "rate", "average", "batch", "optimizer", "network")  # kinds of change of step 3
-FAMILIES = ("step 3", *CHANGES, "step 2a", "frontier", "track", "search")
+FAMILIES = (
+    *("step 3", "images", "labels", "rate", "average", "batch", "optimizer", "network"),  # of its ablations
+    *("step 2a", "frontier", "track", "search"),
+)
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -15,6 +15,7 @@ from mnist_lab.studies.search.variants import BASELINE, BASELINE_2A
 from mnist_lab.writers import FOLDS
 
 STEP = "3"  # the name of its records
+BUSY = "Seconds depend on the machine, and on what else it did."
 APART = "step 2a"  # the family of row 2a and of what is changed in it
 
 
@@ -47,7 +48,10 @@ def step_3(records: Sequence[Record]) -> Recipe:
 
 def rows_of_steps(records: Sequence[Record]) -> dict[str, Recipe]:
     """Return the recipe of each row of the table of steps by its name. Raises RecordError if there is no step 3."""
-    found = {one.name: Recipe(**one.recipe) for one in records if one.kind in ("step", "intermediate")}
+    found: dict[str, Recipe] = {}
+    for one in records:
+        if one.kind in ("step", "intermediate"):
+            found.setdefault(one.name, Recipe(**one.recipe))
     if STEP not in found:
         raise RecordError("there is no record of step 3, from which the others are derived")
     return found
@@ -121,7 +125,7 @@ def ablation_table(found: Sequence[Outcome], of: str = "step 3") -> Table:
         f"The loss is also given as a multiple of {of}'s (less is better), fold by fold, with Dunnett's interval: "
         "95 % confidence that all intervals hold together, if the logarithms of the losses spread alike. Label "
         "smoothing and mixup keep a network from being sure, which raises its loss: judge them by their accuracy. "
-        "Seconds depend on what else the machine did, and leave out measuring norm statistics anew."
+        f"{BUSY} They leave out measuring norm statistics anew."
     )
     spare = ("s/epoch", "parameters", "seeds", "accuracy, %", "what", "loss")
     return Table.of(found, columns, note, spare)
@@ -149,7 +153,7 @@ def frontier_table(found: Sequence[Outcome]) -> Table:
         "95 % interval of the mean": lambda one: percent(one.result.interval, digits=3),
         "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
     }
-    note = f"Last epoch, on the test images; mean ± standard deviation over seeds. {cheapest(found)}"
+    note = f"Last epoch, on the test images; mean ± standard deviation over seeds. {BUSY} {cheapest(found)}"
     return Table.of(found, columns, note, spare=("s/epoch", "seeds"))
 
 
@@ -175,7 +179,10 @@ def tracks_table(found: Sequence[Outcome]) -> Table:
         "95 % interval": lambda one: UNKNOWN if one.gain is None else times(*one.gain.interval),
         "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
     }
-    note = "Last epoch, on the test images; mean ± standard deviation over seeds. The loss is compared by Welch's test."
+    note = (
+        "Last epoch, on the test images; mean ± standard deviation over seeds. The logarithms of the losses are "
+        f"compared by Welch's test. {BUSY}"
+    )
     return Table.of(found, columns, note, spare=("s/epoch", "loss"))
 
 

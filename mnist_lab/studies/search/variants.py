@@ -1,5 +1,5 @@
 """Step 3's recipe with one thing changed (the ablations), with fewer parameters or epochs (the frontier), and with more
-work for every image than a step is allowed (the tracks); and row 2a with one of its decisions taken back.
+work for every image than a step is allowed (the tracks); and row 2a with one of its decisions taken back towards row 1.
 
 The ideas come from the literature and from the published series; that one of them does not help a network this small
 is worth knowing, too. Where a change needs a value of its own, as another optimizer needs another rate, it gets the
@@ -42,7 +42,7 @@ def compact(channels: tuple[int, ...]) -> str:
 
 
 def usual_seeds(variant: Variant) -> int:
-    """Return how many seeds it is trained from: one for each fold of writers, or those that the test images see."""
+    """Return how many seeds it is trained from: one for each fold of writers, or more for a score on test images."""
     return ON_TEST.get(variant.kind, FOLDS)
 
 
@@ -142,7 +142,7 @@ def tracks(step: Recipe) -> list[Variant]:
 
 
 def apart(row_2a: Recipe, row_1: Recipe) -> list[Variant]:
-    """Return row 2a itself, then with one of its decisions taken back to what row 1 does.
+    """Return row 2a itself, then with one of its decisions taken back towards row 1, within the budget of parameters.
 
     The norms go back along with the rate, which they are said to allow.
     """
@@ -162,4 +162,5 @@ def apart(row_2a: Recipe, row_1: Recipe) -> list[Variant]:
 def every(rows: Mapping[str, Recipe]) -> list[Variant]:
     """Return all variants of the steps, whose recipes are given by the names of their rows."""
     step = rows["3"]
-    return [*ablations(step), *apart(rows["2a"], rows["1"]), *frontier(step), *tracks(step)]
+    beside = apart(rows["2a"], rows["1"]) if {"1", "2a"} <= rows.keys() else []
+    return [*ablations(step), *beside, *frontier(step), *tracks(step)]

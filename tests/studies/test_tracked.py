@@ -7,12 +7,13 @@ from dataclasses import asdict, replace
 import pytest
 
 from mnist_lab.evidence.records import TRACKED, load, load_file
+from mnist_lab.evidence.uncertainty import welch
 from mnist_lab.experiment import load_data, measure_opening
 from mnist_lab.recipe import Recipe
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.others.catalogue import RECIPES, VARIANTS
+from mnist_lab.studies.search import tables
 from mnist_lab.studies.search.recipe import Variant
-from mnist_lab.studies.search.tables import rows_of_steps
 from mnist_lab.studies.search.variants import every
 
 FILES = sorted(TRACKED.rglob("*.jsonl"))
@@ -24,7 +25,7 @@ ROUGH = "AB"
 @pytest.fixture(scope="module")
 def recipes() -> dict:
     """Return every recipe of the studies by the kind and name of its records."""
-    rows = rows_of_steps(load(TRACKED / "steps"))
+    rows = tables.rows_of_steps(load(TRACKED / "steps"))
     others = {("published", one.name): one for one in (*RECIPES.values(), *VARIANTS)}
     return others | {(one.kind, one.name): one for one in every(rows)}
 
@@ -47,3 +48,10 @@ def test_every_recipe_of_the_studies_has_records_or_is_said_to_have_none(recipes
     text = (ROOT / "notebooks" / "evidence" / "search.ipynb").read_text("utf-8")
     named = {name for line in re.findall(r"Not measured yet: ([^.]+)\.", text) for name in line.split(", ")}
     assert missing == named
+
+
+def test_two_views_gain_what_the_search_page_says():
+    first, *more = tables.tracks(load(TRACKED / "steps") + load(TRACKED / "tracks"))
+    (two,) = [one for one in more if one.name == "2-views"]
+    gain = welch(*([run.accuracy for run in one.records] for one in (first, two)))
+    assert gain.is_clear and 0.0002 < gain.mean < 0.001

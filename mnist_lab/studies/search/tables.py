@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from mnist_lab.evidence.records import Record, RecordError, in_order
 from mnist_lab.evidence.results import Result, by_row, summarise
-from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, verdict
+from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, signed, signed_interval, verdict
 from mnist_lab.evidence.uncertainty import Difference, dunnett, welch
 from mnist_lab.experiment import TARGET
 from mnist_lab.recipe import Recipe
@@ -169,19 +169,26 @@ def tracks(records: Sequence[Record]) -> list[Outcome]:
 
 def tracks_table(found: Sequence[Outcome]) -> Table:
     """Return what more work for every image brings."""
+    (own,) = [[100 * run.accuracy for run in one.records] for one in found if one.name == STEP]
+
+    def gain(one: Outcome) -> str:
+        more = None if one.name == STEP else welch(own, [100 * run.accuracy for run in one.records])
+        return UNKNOWN if more is None else f"{signed(more.mean, 3)} ({signed_interval(more.interval, 3)})"
+
     columns = {
         "step 3 with": lambda one: "nothing changed" if one.name == STEP else one.result.change,
         "seeds": lambda one: one.result.seeds,
         "accuracy, %": lambda one: mean_and_sd(one.result.mean, one.result.sd),
         "95 % interval of the mean": lambda one: percent(one.result.interval, digits=3),
+        "gain, points": gain,
         "loss": lambda one: f"{one.result.loss:.4f}",
         "times step 3's": lambda one: UNKNOWN if one.gain is None else times(one.gain.mean),
         "95 % interval": lambda one: UNKNOWN if one.gain is None else times(*one.gain.interval),
         "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
     }
     note = (
-        "Last epoch, on the test images; mean ± standard deviation over seeds. The logarithms of the losses are "
-        f"compared by Welch's test. {BUSY}"
+        "Last epoch, on the test images; mean ± standard deviation over seeds. Accuracies and the logarithms of "
+        f"losses are compared by Welch's test, with 95 % intervals. {BUSY}"
     )
     return Table.of(found, columns, note, spare=("s/epoch", "loss"))
 

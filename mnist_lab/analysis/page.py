@@ -22,11 +22,6 @@ def writers_at_hand() -> Writers | None:
         return None
 
 
-def not_made(part: str) -> Markdown:
-    """Say how to make what no record holds yet."""
-    return Markdown(f"*Not made yet: run `mnist-lab analyse {part} --publish`.*")
-
-
 def no_pictures() -> Markdown:
     """Say why images are not shown: the sample of digits that needs no download holds none of them."""
     return Markdown(

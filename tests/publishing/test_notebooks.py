@@ -26,6 +26,8 @@ from mnist_lab.publishing.notebooks import Step
 from mnist_lab.runtime import ROOT
 
 LESSONS = [step.path for step in notebooks.find_steps()]
+EVIDENCE = records.TRACKED.parent / "evidence"
+WIDEST = 86  # characters of code that fit into a page of 830 pixels
 # Of numbers that look like results: the target, the shares of the average, ln 10, a gain that somebody claims, the
 # budget, the training images, and those of a quick look.
 NO_RESULTS = {"99.4", "99.9", "0.1", "2.3", "0.2", "8,000", "60,000", "5,000"}
@@ -191,10 +193,16 @@ def cell_with(lesson, text: str) -> str:
     return found
 
 
+@pytest.mark.parametrize("path", sorted(EVIDENCE.glob("*.ipynb")), ids=lambda path: path.stem)
+def test_code_of_evidence_fits_a_page(path):
+    lines = [line for cell in notebooks.code_cells(notebooks.read(path)) for line in cell.source.splitlines()]
+    assert max(map(len, lines)) <= WIDEST
+
+
 def test_a_lesson_is_told_in_small_parts(lesson):
     code = notebooks.code_cells(lesson)
     assert len(code) <= 20
-    assert max(len(line) for cell in code for line in cell.source.splitlines()) <= 86  # fit into 830 px
+    assert max(len(line) for cell in code for line in cell.source.splitlines()) <= WIDEST
     runs = [(kind, len(list(group))) for kind, group in groupby(cell.cell_type for cell in lesson.cells)]
     assert max(length for kind, length in runs if kind == "code") <= 3
 

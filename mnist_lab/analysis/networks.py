@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from mnist_lab import LabError
 from mnist_lab.data import Split
-from mnist_lab.evidence.records import Record
 from mnist_lab.experiment import load_data, train
-from mnist_lab.recipe import AnyRecipe, Recipe, Settings
+from mnist_lab.recipe import AnyRecipe, Settings
 from mnist_lab.runtime import make_repeatable, write_whole
 from mnist_lab.speed.compiled import compiled
 from mnist_lab.studies.others.catalogue import RECIPES
@@ -64,11 +63,6 @@ def digest(*values: object) -> str:
 def of_seeds(name: str, recipe: AnyRecipe, seeds: Iterable[int], settings: Settings = ON_MNIST) -> list[Training]:
     """Return the trainings of one recipe from several ``seeds``."""
     return [Training(name, recipe, replace(settings, seed=seed)) for seed in seeds]
-
-
-def rows(records: Iterable[Record]) -> dict[str, Recipe]:
-    """Return the recipe of every row of the table of steps by its name, in order: of step 3 and what leads there."""
-    return {one.name: Recipe(**one.recipe) for one in records if one.device_type == "cpu"}
 
 
 def published_third_steps() -> dict[str, AnyRecipe]:

@@ -28,6 +28,7 @@ from mnist_lab.evidence.records import FOLDERS, Record
 from mnist_lab.evidence.records import load as load_records
 from mnist_lab.recipe import AnyRecipe, Settings
 from mnist_lab.runtime import write_whole
+from mnist_lab.studies.search.tables import rows_of_steps
 from mnist_lab.studies.study import outcomes
 from mnist_lab.use.handwriting import RECORD
 from mnist_lab.use.reading import CONFIDENCE, load_confidence
@@ -68,7 +69,7 @@ class Bench:
 
     def steps(self) -> dict[str, AnyRecipe]:
         """Return the recipe of each row of the table of steps by name. Raises AnalysisError if a step has none."""
-        found = networks.rows(self.step_records())
+        found = rows_of_steps(self.step_records())
         if missing := [name for name in STEPS if name not in found]:
             raise AnalysisError(f"step {missing[0]} has no records in {self.records}: mnist-lab run --publish")
         return {name: self.shortened(recipe) for name, recipe in found.items()}

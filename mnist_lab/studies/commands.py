@@ -38,7 +38,7 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
         "ablate",
         help=about,
         description=f"{about.capitalize()}. A change is scored on writers held out of training, the frontier of fewer "
-        f"parameters or epochs and the tracks of more views on the test set. {KEPT} {JSON}",
+        f"parameters or epochs and the tracks of more work on the test set. {KEPT} {JSON}",
     )
     other.add_argument("names", nargs="*", metavar="NAME", help="a change, or a family of them (all changes of step 3)")
     other.set_defaults(command=ablate)

@@ -32,9 +32,8 @@ def test_the_area_of_the_stairs_is_the_errors_of_a_mean_seed(budget):
 def test_writers_get_panels_of_their_own(budget):
     groups = [errors.Group("Census employees", 2, 50, 0.003, (0.001, 0.005)),
               errors.Group("high-school students", 3, 50, 0.006, (0.004, 0.008))]  # fmt: skip
-    figure = figures.error_budget(
-        budget, groups, (np.array([0.5, 0.8, 1.0]), np.array([[0.4, 0.7, 1.0], [0.5, 0.6, 1.0]])), "a title"
-    )
+    concentration = np.array([0.5, 0.8, 1.0]), np.array([[0.4, 0.7, 1.0], [0.5, 0.6, 1.0]])
+    figure = figures.error_budget(budget, groups, concentration, "a title")
     assert len(figure.axes) == 3
     assert {"1 writers make 33 %", "2 writers make 67 %"} == {text.get_text() for text in figure.axes[2].texts}
     assert figure.axes[1].get_yticklabels()[0].get_text() == "Census\nemployees\n(2 writers)"
@@ -105,10 +104,9 @@ def test_an_image_is_shown_under_every_corruption(digits):
 
 def test_what_is_marked_lies_where_it_should():
     risks = np.linspace(0.001, 0.01, 100)
-    axis = figures.risk_by_coverage({"one": risks, "two": 2 * risks}, [(0.02, 0.001), (0.1, 0.003)], "here", "t").axes[
-        0
-    ]
+    marked = [(0.02, 0.001), (0.1, 0.003)]
+    axis = figures.risk_by_coverage({"one": risks, "two": 2 * risks}, marked, "here", "a title").axes[0]
     marks = [line for line in axis.lines if line.get_marker() == "D" and len(line.get_xdata())]
-    assert [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in marks] == [(0.02, 0.001), (0.1, 0.003)]
+    assert [(float(line.get_xdata()[0]), float(line.get_ydata()[0])) for line in marks] == marked
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["one", "two", "here"]
     assert axis.get_xlim() == (0, 0.2)

@@ -20,6 +20,7 @@ from mnist_lab.analysis import (
 from mnist_lab.analysis.networks import ON_MNIST, of_seeds
 from mnist_lab.evidence.records import FOLDERS, TRACKED, load
 from mnist_lab.evidence.uncertainty import paired
+from mnist_lab.studies.search.tables import rows_of_steps
 
 KINDS = {
     probabilities.INDEX: probabilities.Packed,
@@ -35,7 +36,7 @@ KINDS = {
 @pytest.fixture(scope="module")
 def today() -> set[str]:
     """Names of the recipes of the steps and of the published third steps, as they are now."""
-    recipes = networks.rows(load(TRACKED / FOLDERS["step"])) | networks.published_third_steps()
+    recipes = rows_of_steps(load(TRACKED / FOLDERS["step"])) | networks.published_third_steps()
     settings = [ON_MNIST, replace(ON_MNIST, score_on="held-out")]
     return {of_seeds(name, recipe, [0], one)[0].trained for name, recipe in recipes.items() for one in settings}
 

@@ -160,6 +160,8 @@ def test_step_3_is_read_from_its_records(make_record):
     slower = replace(STEP, learning_rate=0.01)
     own = [make_record(name, 0, (0.99,), recipe=asdict(one)) for name, one in (("2", slower), ("3", STEP))]
     assert tables.step_3(own) == STEP and tables.rows_of_steps(own) == {"2": slower, "3": STEP}
+    gpu = make_record("3", 0, (0.99,), recipe=asdict(slower), device_type="cuda")
+    assert tables.step_3([gpu, *own]) == STEP and tables.step_3([gpu]) == slower
     with pytest.raises(RecordError, match="no record of step 3"):
         tables.step_3(own[:1])
 

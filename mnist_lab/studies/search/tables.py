@@ -47,9 +47,10 @@ def step_3(records: Sequence[Record]) -> Recipe:
 
 
 def rows_of_steps(records: Sequence[Record]) -> dict[str, Recipe]:
-    """Return the recipe of each row of the table of steps by its name. Raises RecordError if there is no step 3."""
+    """Return the recipe of each row of the table of steps by its name, as its first record on a CPU states it, if there
+    is one. Raises RecordError if there is no step 3."""
     found: dict[str, Recipe] = {}
-    for one in records:
+    for one in sorted(records, key=lambda one: one.device_type != "cpu"):
         if one.kind in ("step", "intermediate"):
             found.setdefault(one.name, Recipe(**one.recipe))
     if STEP not in found:

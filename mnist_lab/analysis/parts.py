@@ -202,6 +202,7 @@ def make_smaller(bench: Bench) -> list[Path]:
     """Make step 3 smaller in every way."""
     trainings = of_seeds("3", bench.steps()["3"], range(bench.count(SEEDS)), bench.settings)
     bench.train(trainings)
+    bench.do("begin", [(smaller.keep_beginning, one, bench.networks) for one in trainings])
     tasks = []
     for way in smaller.WAYS:
         for one in trainings:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
@@ -72,6 +73,11 @@ def mean_errors(found: Iterable[Robustness]) -> dict[str, dict[str, float]]:
     for one in found:
         told.setdefault(one.name, {})[one.corruption] = float(one.errors.mean())
     return told
+
+
+def overall(found: Iterable[Robustness]) -> dict[str, float]:
+    """Return, by recipe, the share of corrupted images misread: the mean over all corruptions and strengths."""
+    return {name: fmean(of[kind] for kind in CORRUPTIONS) for name, of in mean_errors(found).items()}
 
 
 def change_by_family(found: Iterable[Robustness], before: str, after: str) -> dict[str, float]:

@@ -7,7 +7,8 @@ that skips them would.
 """
 
 import copy
-from collections.abc import Callable, Iterable
+import io
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,14 +18,17 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn.utils import parametrize, prune
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from mnist_lab.analysis.networks import Training, load
 from mnist_lab.data import Dataset, Split
 from mnist_lab.evidence.records import Record
-from mnist_lab.experiment import assemble, load_data
+from mnist_lab.experiment import Parts, assemble, load_data
 from mnist_lab.fields.trace import trace
 from mnist_lab.models import fold_batch_norm, leaves
 from mnist_lab.recipe import AnyRecipe
+from mnist_lab.runtime import write_whole
 from mnist_lab.speed.compiled import compiled
 from mnist_lab.training import evaluate, train_one_epoch
 
@@ -120,10 +124,15 @@ def narrow_networks(records: Iterable[Record]) -> list[Narrow]:
 def make(way: Way, training: Training, folder: Path) -> dict:
     """Make a network smaller, and score it; return a :class:`Smaller` as plain values.
 
-    A network that trains on while it shrinks is trained from the start; any other one is taken from ``folder``.
+    A network that trains on while it shrinks goes on from :func:`keep_beginning`; any other one is taken from
+    ``folder``.
     """
     data = load_data(training.settings)
-    model = train_shrinking(way, training, data) if way.tuned else shrink(way, load(training, folder))
+    if way.tuned:
+        begun = torch.load(folder / keep_beginning(training, folder), weights_only=True)
+        model = train_shrinking(way, training, data, begun)
+    else:
+        model = shrink(way, load(training, folder))
     deployed = fold_batch_norm(model)
     size, work = cost(way, deployed)
     if way.family == "bits" and way.amount <= 8:
@@ -143,16 +152,61 @@ def make(way: Way, training: Training, folder: Path) -> dict:
     }
 
 
-def train_shrinking(way: Way, training: Training, data: Dataset) -> nn.Sequential:
-    """Train from the start, smaller in the last third of the epochs, and return the network that is to be deployed."""
+def keep_beginning(training: Training, folder: Path) -> str:
+    """Train for the epochs before the shrinking, which all ways share, unless ``folder`` has that; return its file."""
+    path = folder / training.place.with_suffix(".begun")
+    if not path.is_file():
+        content = io.BytesIO()
+        torch.save(begin(training, load_data(training.settings)), content)
+        write_whole(path, content.getvalue())
+    return path.relative_to(folder).as_posix()
+
+
+def epochs_before(recipe: AnyRecipe) -> int:
+    """Return after how many epochs the shrinking begins."""
+    return recipe.epochs - max(1, recipe.epochs // 3)
+
+
+def begin(training: Training, data: Dataset) -> dict:
+    """Train for the epochs before the shrinking, and return the states of all that learns."""
+    parts = assemble(training.recipe, data, training.settings, compiled)
+    for _ in range(epochs_before(training.recipe)):
+        learn(parts, training.recipe)
+    return {name: part.state_dict() for name, part in learning(parts).items()}
+
+
+def go_on(parts: Parts, begun: Mapping[str, dict], epochs: int) -> None:
+    """Bring a new run to where another one had ``begun``, after so many ``epochs``."""
+    for name, part in learning(parts).items():
+        part.load_state_dict(begun[name])
+    if parts.average is not None:
+        parts.average.updates.fill_(epochs * len(parts.batches))
+    for _ in range(epochs):
+        parts.batches.draw_epoch()
+
+
+def learning(parts: Parts) -> dict[str, nn.Module | Optimizer | LRScheduler]:
+    """Return what changes while a run learns, by name; besides, an average and batches count."""
+    average = None if parts.average is None else parts.average.model
+    every = {"model": parts.model, "average": average, "optimizer": parts.optimizer, "scheduler": parts.scheduler}
+    return {name: part for name, part in every.items() if part is not None}
+
+
+def learn(parts: Parts, recipe: AnyRecipe) -> None:
+    """Train for an epoch."""
+    train_one_epoch(parts.model, parts.batches, parts.optimizer, parts.scheduler, parts.average, recipe.loss)
+
+
+def train_shrinking(way: Way, training: Training, data: Dataset, begun: Mapping[str, dict]) -> nn.Sequential:
+    """Train on from where a run has ``begun``, ever smaller, and return the network that is to be deployed."""
     recipe = training.recipe
     parts = assemble(recipe, data, training.settings, compiled)
-    start = recipe.epochs - max(1, recipe.epochs // 3)
-    for epoch in range(1, recipe.epochs + 1):
-        loop = parts.model, parts.batches, parts.optimizer, parts.scheduler, parts.average, recipe.loss
-        train_one_epoch(*loop)
-        if start <= epoch < recipe.epochs:
+    start = epochs_before(recipe)
+    go_on(parts, begun, start)
+    for epoch in range(start, recipe.epochs):
+        if epoch:
             squeeze(way, parts.model, recipe, data.train, progress=(epoch - start + 1) / (recipe.epochs - start))
+        learn(parts, recipe)
     scored = parts.model if parts.average is None else parts.average.model
     if way.family == "bits":
         scored = loosened(scored)

@@ -12,7 +12,7 @@ from mnist_lab.analysis.errors import Budget, Exchange
 from mnist_lab.analysis.fresh import Fresh
 from mnist_lab.analysis.inside import MAPPED, Inside
 from mnist_lab.analysis.probabilities import loss
-from mnist_lab.analysis.robustness import CLEAN, Robustness, mean_errors
+from mnist_lab.analysis.robustness import CLEAN, Robustness, mean_errors, overall
 from mnist_lab.analysis.shifts import Shifted
 from mnist_lab.analysis.smaller import Smaller
 from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, signed, signed_interval
@@ -151,8 +151,7 @@ def robustness_table(found: Sequence[Robustness]) -> Table:
     errors = mean_errors(found)
     rows = [(kind if kind != CLEAN else "none", *(f"{100 * of[kind]:.1f}" for of in errors.values()))
             for kind in (CLEAN, *CORRUPTIONS)]  # fmt: skip
-    mean = [statistics.fmean(of[kind] for kind in CORRUPTIONS) for of in errors.values()]
-    rows.append(("mean", *(f"{100 * one:.1f}" for one in mean)))
+    rows.append(("mean", *(f"{100 * one:.1f}" for one in overall(found).values())))
     seeds = {one.name: len(one.correct) for one in found}
     note = (
         "Test images misread, %: mean over five strengths and all seeds ("

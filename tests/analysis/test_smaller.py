@@ -7,8 +7,9 @@ from torch.nn.utils import parametrize
 from mnist_lab.analysis import networks, smaller
 from mnist_lab.analysis.networks import Training
 from mnist_lab.analysis.smaller import Way
-from mnist_lab.experiment import load_data
+from mnist_lab.experiment import assemble, initial_network, load_data, train
 from mnist_lab.models import CompactNet, SkeletonNet, fold_batch_norm
+from mnist_lab.speed.compiled import compiled
 from mnist_lab.training import predict
 
 
@@ -79,9 +80,10 @@ def test_ranges_hold_what_layers_are_given(network, data, recipe):
 def test_so_many_weights_stay(training, store, data, tuned):
     way = Way("zeros", 0.3, tuned)
     trained = Training("3", replace(training.recipe, epochs=3), training.settings)
-    model = (
-        smaller.train_shrinking(way, trained, data) if tuned else smaller.shrink(way, networks.load(training, store))
-    )
+    if tuned:
+        model = smaller.train_shrinking(way, trained, data, smaller.begin(trained, data))
+    else:
+        model = smaller.shrink(way, networks.load(training, store))
     layers = smaller.convolutions(model)
     alive = sum(int((layer.weight != 0).sum()) for layer in layers)
     assert alive / sum(layer.weight.numel() for layer in layers) == pytest.approx(0.3, abs=0.002)
@@ -93,9 +95,8 @@ def test_a_network_trains_on_while_weights_go_and_while_bits_are_few(training, d
     """Its average still follows it after the change, which wraps the weights."""
     recipe = replace(training.recipe, epochs=3)
     plain = Training("3", recipe, training.settings)
-    ended = {way: smaller.train_shrinking(way, plain, data) for way in (Way("zeros", 0.5, True), Way("bits", 2, True))}
-    from mnist_lab.experiment import train
-
+    begun, ways = smaller.begin(plain, data), (Way("zeros", 0.5, True), Way("bits", 2, True))
+    ended = {way: smaller.train_shrinking(way, plain, data, begun) for way in ways}
     full = train(recipe, data, plain.settings, on_epoch=lambda epoch: None).model
     last = {way: smaller.convolutions(model)[-1].weight for way, model in ended.items()}
     reference = smaller.convolutions(full)[-1].weight
@@ -106,9 +107,19 @@ def test_a_network_trains_on_while_weights_go_and_while_bits_are_few(training, d
     assert not any(parametrize.is_parametrized(layer) for layer in smaller.convolutions(ended[Way("bits", 2, True)]))
 
 
-def networks_start(training):
-    from mnist_lab.experiment import initial_network
+@pytest.mark.parametrize("epochs", [1, 2, 4])
+def test_a_run_that_goes_on_ends_like_one_that_did_not_stop(training, data, epochs):
+    plain = Training("3", replace(training.recipe, epochs=epochs), training.settings)
+    whole = train(plain.recipe, data, plain.settings, on_epoch=lambda epoch: None, prepare=compiled).model.state_dict()
+    parts, before = assemble(plain.recipe, data, plain.settings, compiled), smaller.epochs_before(plain.recipe)
+    smaller.go_on(parts, smaller.begin(plain, data), before)
+    for _ in range(before, epochs):
+        smaller.learn(parts, plain.recipe)
+    gone_on = parts.average.model.state_dict()
+    assert all(torch.equal(gone_on[name], weight) for name, weight in whole.items())
 
+
+def networks_start(training):
     return initial_network(training.recipe, training.settings)
 
 

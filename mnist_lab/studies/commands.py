@@ -48,7 +48,8 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
         "search",
         help=about,
         description=f"{about.capitalize()}. Every trial is a recipe that Optuna proposes, trained on fold after fold "
-        "of held-out writers and given up when it is behind. The same command goes on with a search that was stopped. "
+        "of held-out writers and given up when it is behind. The same command goes on with a search that was stopped; "
+        "a new one goes on from the tracked trials if they have as many epochs and folds. "
         "Then --best trains the best of it on all six folds, beside the step 3 that it set out from.",
     )
     hunt.add_argument("--trials", type=shared.positive, default=200, metavar="N", help="how many in all (200)")
@@ -181,6 +182,12 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     storage = options.storage or f"sqlite:///{local.parent.resolve() / 'search.db'}"
     local.mkdir(parents=True, exist_ok=True)
     study = optimise.open_study(storage)
+    known = trials.read(tracked)
+    extent = {"epochs": options.epochs, "folds": options.folds}
+    alike = {(one.epochs, trials.folds_of(known)) for one in known} == {tuple(extent.values())}
+    if known and not study.trials and (options.best or alike):
+        optimise.take_over(study, known)
+        print(f"going on from {len(known)} tracked trials")
     if options.best:
         if not study.trials:
             raise UsageError(f"nothing was tried yet in {storage}: leave out --best to begin")
@@ -190,9 +197,8 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
         train(options, plans, [tracked, local], local.parent)
     else:
         with engaged(options, options.parallel or usable_processes(), local.parent) as executor:
-            extent = {"trials": options.trials, "epochs": options.epochs, "folds": options.folds}
             at_once = options.parallel or getattr(executor, "workers", usable_processes())
-            optimise.search(study, step, settings, executor, local, **extent, at_once=at_once)
+            optimise.search(study, step, settings, executor, local, trials=options.trials, **extent, at_once=at_once)
     found = trials.of(study)
     if options.publish:
         print(f"published {trials.write(found, tracked)}")

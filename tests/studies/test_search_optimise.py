@@ -142,6 +142,30 @@ def test_it_goes_on_where_it_was_stopped(search, make_record, storage):
     assert not idle.work
 
 
+def test_a_new_study_goes_on_from_the_trials_of_an_older_one(make_record, settings, tmp_path):
+    def losses(number, fold):
+        return optimise.GivenUp("hopeless", 0.1) if number == 4 else 0.02 + (number % 5) / 1000 + fold / 10_000
+
+    extent, store = {"epochs": 3, "folds": 3, "at_once": 1}, tmp_path / "records"
+    older, newer = (optimise.open_study(InMemoryStorage()) for _ in range(2))
+    optimise.search(older, STEP, settings, Scripted(make_record, losses), store, trials=20, **extent)
+    told = trials.of(older)
+    optimise.take_over(newer, told)
+    assert trials.of(newer) == told
+    notes = [
+        {one.number: {key: value for key, value in one.system_attrs.items() if "rung" in key} for one in study.trials}
+        for study in (older, newer)
+    ]
+    assert notes[0] == notes[1] and sum(len(one) for one in notes[0].values()) > 20  # of whom the pruner compares
+    assert all(one.value == newer.trials[one.number].value for one in older.trials if one.number != 4)
+
+    best = Scripted(make_record, lambda number, fold: 0.019)
+    worst = Scripted(make_record, lambda number, fold: 0.03)
+    for total, executor, folds in ((21, best, 3), (22, worst, 1)):
+        optimise.search(newer, STEP, settings, executor, tmp_path / "new records", trials=total, **extent)
+        assert len(executor.work) == folds and executor.work[0][0] > told[-1].number
+
+
 def test_a_fold_that_is_kept_is_not_trained_again(search, make_record, tmp_path):
     def stop(number, fold):
         if (number, fold) == (1, 1):

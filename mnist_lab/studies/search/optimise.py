@@ -20,7 +20,7 @@ import optuna
 from optuna.pruners import SuccessiveHalvingPruner
 from optuna.samplers import TPESampler
 from optuna.storages import BaseStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy.exc import SQLAlchemyError
 from tqdm import tqdm
 
@@ -30,6 +30,7 @@ from mnist_lab.fields.trace import facts
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.search import space
+from mnist_lab.studies.search.trials import Trial, folds_of
 from mnist_lab.studies.study import Plan, StudyError, finished, keep, outcomes, train_alone
 from mnist_lab.training import Diverged, Epoch
 
@@ -96,6 +97,32 @@ def open_study(storage: str | BaseStorage) -> optuna.Study:
         study.sampler = TPESampler(n_startup_trials=RANDOM_TRIALS, **options)
     study.pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     return study
+
+
+def take_over(study: optuna.Study, tried: Sequence[Trial]) -> None:
+    """Put the trials that an older study ``tried``, as its records tell, into a new one, which goes on from them."""
+    folds, by_number = folds_of(tried), {one.number: one for one in tried}
+    study.set_user_attr("epochs", tried[0].epochs)
+    study.set_user_attr("folds", folds)
+    for number in range(max(by_number) + 1):
+        one = by_number.get(number)  # None: too large a network, or left unfinished
+        study.add_trial(as_told(one, folds) if one else create_trial(state=TrialState.FAIL))
+
+
+def as_told(one: Trial, folds: int) -> FrozenTrial:
+    """Return a trial of the records as Optuna keeps it, with what its pruner notes after 1, 2, 4 ... folds."""
+    means = {count: statistics.fmean(one.losses[:count]) for count in range(1, len(one.losses) + 1)}
+    rungs = [rung for rung in range(folds) if 2**rung in means and 2**rung < folds]
+    names = ("network", "parameters", "products", "losses", "accuracies", "seconds", "commit")
+    return create_trial(
+        state=TrialState[one.state.upper()],
+        value=one.loss if one.losses else None,
+        params=dict(one.choices),
+        distributions=space.distributions(one.choices),
+        intermediate_values=means,
+        system_attrs={f"completed_rung_{rung}": means[2**rung] for rung in rungs},
+        user_attrs={name: getattr(one, name) for name in names} | {"tried": True},
+    )
 
 
 def take_up(study: optuna.Study, **common: int) -> list[FrozenTrial]:

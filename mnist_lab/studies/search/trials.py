@@ -87,6 +87,11 @@ def read(folder: Path) -> list[Trial]:
         raise RecordError(f"{path} does not hold trials: {problem['loc']}: {problem['msg']}") from None
 
 
+def folds_of(trials: Iterable[Trial]) -> int:
+    """Return how many folds the trials came to at most: on these the best of them are chosen."""
+    return max((len(one.losses) for one in trials), default=0)
+
+
 def ranked(trials: Iterable[Trial]) -> list[Trial]:
     """Return the trials that came to all folds, the lowest loss first; the cheaper of equals."""
     complete = [one for one in trials if one.state == "complete"]
@@ -182,7 +187,7 @@ def compare(records: Iterable[Record], epochs: int, tried: Iterable[Trial] = ())
     The seeds of a fold have the same writers: they are one value, their mean. Trials that lack a fold are left out.
     The lowest loss comes first. What was ``tried`` says which folds had a part in choosing: the first ones.
     """
-    every, unseen = range(FOLDS), range(max((len(one.losses) for one in tried), default=0), FOLDS)
+    every, unseen = range(FOLDS), range(folds_of(tried), FOLDS)
     found: dict[int, dict[int, Record]] = {}
     for one in records:
         if one.kind == "trial" and one.recipe["epochs"] == epochs:

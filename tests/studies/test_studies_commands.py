@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from mnist_lab.data import DataNotFound
-from mnist_lab.evidence.records import append, load
+from mnist_lab.evidence.records import TRACKED, append, load
 from mnist_lab.options import UsageError, only_run
 from mnist_lab.recipe import ParameterError
 from mnist_lab.runtime import DeviceUnavailable
 from mnist_lab.studies import commands
 from mnist_lab.studies.others.catalogue import RECIPES
-from mnist_lab.studies.search import variants
+from mnist_lab.studies.search import optimise, trials, variants
 
 ON_DIGITS = ("-p", "DATA", "digits", "-p", "EPOCHS", "1", "-p", "TRAIN_LIMIT", "300")
 
@@ -128,3 +128,15 @@ def test_recipes_are_chosen_once_and_in_the_order_asked_for():
     first, second, other = (RECIPES[name] for name in ("A1", "A2", "B1"))
     groups = {"A": [first, second], "A1": [first], "B1": [other]}
     assert commands.pick(["B1", "A1", "A"], groups, "") == [other, first, second]
+
+
+@pytest.mark.parametrize(("epochs", "known"), [("10", 2), ("15", 0)])
+def test_a_fresh_clone_goes_on_with_the_tracked_search(run, root, monkeypatch, mnist, writers, epochs, known):
+    monkeypatch.undo()  # of MNIST_LAB_DATA
+    tried = trials.read(TRACKED)[:2]
+    assert {(one.epochs, len(one.losses)) for one in tried} == {(10, 2)}
+    trials.write(tried, root / "notebooks" / "records")
+    found = []
+    monkeypatch.setattr(optimise, "search", lambda study, *_, **__: found.append(trials.of(study)))
+    assert run("search", "--epochs", epochs, "--folds", "2") == 0
+    assert found == [tried[:known]]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from mnist_lab.analysis.kept import read_all, write_all
 from mnist_lab.analysis.networks import AnalysisError, Training, load
-from mnist_lab.analysis.smaller import convolutions, templates
+from mnist_lab.analysis.shrinking import convolutions, templates
 from mnist_lab.batches import OrderedBatches, normalise
 from mnist_lab.data import Split
 from mnist_lab.experiment import load_data

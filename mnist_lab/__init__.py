@@ -1,6 +1,6 @@
 """Three steps from a skeleton CNN to 99.4 % on MNIST with fewer than 8,000 parameters.
 
-The lab is the eight modules at the top of this package; README.md beside this file names a reading order.
+The lab is the small modules at the top of this package; README.md beside this file names a reading order.
 """
 
 import os

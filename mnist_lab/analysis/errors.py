@@ -6,23 +6,16 @@ All of it is of the test images, looked at after the recipe was settled: nothing
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import numpy as np
 
 from mnist_lab.data import WRONG_TEST_LABELS
 from mnist_lab.evidence.records import Record
-from mnist_lab.evidence.uncertainty import Interval
+from mnist_lab.evidence.uncertainty import Interval, ratio_error
+from mnist_lab.writers import Writers
 
 SHUFFLES = 200
 SERIES = {0: "Census employees", 4: "high-school students"}  # of NIST, by the numbers that QMNIST gives
-
-
-class Writers(Protocol):
-    """What is asked of :class:`mnist_lab.writers.Writers`."""
-
-    series: np.ndarray  # (N,)
-    writers: np.ndarray  # (N,)
 
 
 @dataclass(frozen=True)
@@ -39,18 +32,20 @@ class Budget:
         """Return the errors of an average seed."""
         return float(self.shares.sum())
 
+    def shares_by_part(self) -> dict[str, np.ndarray]:
+        """Return the shares of the misread images by what these are."""
+        wrong, shares = np.isin(np.arange(self.images), WRONG_TEST_LABELS), self.shares
+        kinds = {
+            "label known to be wrong": (shares > 0) & wrong,
+            "misread by every seed": (shares == 1) & ~wrong,
+            "misread by most seeds": (shares > 0.5) & (shares < 1) & ~wrong,
+            "misread by half of them or fewer": (shares > 0) & (shares <= 0.5) & ~wrong,
+        }
+        return {kind: shares[chosen] for kind, chosen in kinds.items()}
+
     def parts(self) -> dict[str, float]:
         """Return the errors of an average seed by what they are, which add up to all of them."""
-        wrong = np.isin(np.arange(self.images), WRONG_TEST_LABELS)
-        always, mostly = self.shares == 1, (self.shares > 0.5) & (self.shares < 1)
-        rarely = self.shares <= 0.5
-        kinds = {
-            "label known to be wrong": wrong,
-            "misread by every seed": always & ~wrong,
-            "misread by most seeds": mostly & ~wrong,
-            "misread by half of them or fewer": rarely & ~wrong,
-        }
-        return {kind: float(self.shares[chosen].sum()) for kind, chosen in kinds.items()}
+        return {kind: float(shares.sum()) for kind, shares in self.shares_by_part().items()}
 
 
 def budget(records: Sequence[Record], name: str = "") -> Budget:
@@ -128,14 +123,14 @@ def per_writer(shares: np.ndarray, known: Writers, chosen: np.ndarray | None = N
 def ratio(events: np.ndarray, sizes: np.ndarray) -> tuple[float, Interval]:
     """Return the share of events in all clusters, and its 95 % interval when other clusters are drawn.
 
-    ``events`` and ``sizes`` are of each cluster (clusters,): of a writer, or of an image with all its seeds. By the
-    linearised variance of a ratio (Cochran, Sampling Techniques, 3rd edition, 1977, section 6.3), cut off at 0.
+    ``events`` and ``sizes`` are of each cluster (clusters,): of a writer, or of an image with all its seeds. The
+    interval is cut off at 0 and 1.
     """
-    rate, count = float(events.sum() / sizes.sum()), len(sizes)
-    if count < 2:
+    rate = float(events.sum() / sizes.sum())
+    if len(sizes) < 2:
         return rate, (0.0, 1.0)
-    deviation = np.sqrt(count / (count - 1) * np.square(events - rate * sizes).sum()) / sizes.sum()
-    return rate, (max(0.0, float(rate - 1.96 * deviation)), min(1.0, float(rate + 1.96 * deviation)))
+    half = 1.96 * ratio_error(events, sizes)
+    return rate, (max(0.0, rate - half), min(1.0, rate + half))
 
 
 def concentration(found: Budget, known: Writers) -> np.ndarray:

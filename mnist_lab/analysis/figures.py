@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
 from mnist_lab.analysis.calibration import Claim
 from mnist_lab.analysis.corruptions import CORRUPTIONS, STRENGTHS
@@ -29,6 +29,11 @@ FAMILY_WORDS = {
     "zeros": "so many weights left",
     "rank": "templates of such a rank",
 }
+
+
+def _in_percent(value: float, _: int | None) -> str:
+    """Return a tick's label on a logarithmic scale of shares."""
+    return f"{100 * value:g} %"
 
 
 def error_budget(
@@ -56,11 +61,10 @@ def error_budget(
 def _steps_of_images(axis: Axes, found: Budget) -> None:
     """Draw the images in order of their share of seeds; the known-wrong labels come first."""
     start = 0
-    for (kind, errors), chosen, colour in zip(found.parts().items(), _by_part(found), PART_COLOURS, strict=True):
-        shares = np.sort(found.shares[chosen])[::-1]
+    for (kind, shares), colour in zip(found.shares_by_part().items(), PART_COLOURS, strict=True):
         edges = np.arange(start, start + len(shares) + 1)
-        label = f"{kind}: {errors:.1f} ({100 * errors / max(found.errors, 1e-9):.0f} %)"
-        axis.stairs(shares, edges, fill=True, color=colour, label=label)
+        label = f"{kind}: {shares.sum():.1f} ({100 * shares.sum() / max(found.errors, 1e-9):.0f} %)"
+        axis.stairs(np.sort(shares)[::-1], edges, fill=True, color=colour, label=label)
         start += len(shares)
     axis.axhline(0.5, color="white", linewidth=0.8, linestyle=":")
     axis.set(xlabel=f"the {start} test images that any of {found.seeds} seeds misreads", ylabel="seeds that misread it")
@@ -69,18 +73,6 @@ def _steps_of_images(axis: Axes, found: Budget) -> None:
     legend = axis.legend(frameon=False, fontsize=9, loc="upper right")
     legend.set_title(f"{found.errors:.1f} errors of an average seed (the area)", prop={"size": 9})
     tidy(axis)
-
-
-def _by_part(found: Budget) -> list[np.ndarray]:
-    """Return the misread images of each part, as indices."""
-    from mnist_lab.data import WRONG_TEST_LABELS
-
-    images = np.arange(found.images)
-    wrong = np.isin(images, WRONG_TEST_LABELS)
-    shares = found.shares
-    masks = (wrong & (shares > 0), (shares == 1) & ~wrong, (shares > 0.5) & (shares < 1) & ~wrong,
-             (shares > 0) & (shares <= 0.5) & ~wrong)  # fmt: skip
-    return [images[mask] for mask in masks]
 
 
 def _populations(axis: Axes, groups: Sequence[Group]) -> None:
@@ -139,7 +131,7 @@ def exchanges(found: Sequence[Exchange], title: str) -> Figure:
     left, right = max(one.lost for one in found), max(one.gained for one in found)
     room = 0.09 * (left + right)  # for the numbers
     axis.set(xlabel="test images, means over seeds", xlim=(-left - room, right + room))
-    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{abs(value):g}"))
+    axis.xaxis.set_major_formatter(lambda value, _: f"{abs(value):g}")
     axis.legend(frameon=False, fontsize=9, loc="lower right")
     tidy(axis)
     return figure
@@ -204,7 +196,7 @@ def reliability(claims: Mapping[str, Sequence[Claim]], title: str) -> Figure:
     axis.set(xlabel="chance of error that the answers claim", ylabel="share of them that is wrong")
     axis.set(xscale="log", yscale="log", xlim=(3e-5, 1), ylim=(1e-5, 1))
     for scale in (axis.xaxis, axis.yaxis):
-        scale.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        scale.set_major_formatter(_in_percent)
     axis.legend(frameon=False, fontsize=9)
     tidy(axis)
     return figure
@@ -228,7 +220,7 @@ def risk_by_coverage(
     axis.set(yscale="log", ylim=(1e-4, None))
     axis.yaxis.set_major_locator(FixedLocator([digit * 10**power for power in (-4, -3, -2, -1) for digit in (1, 2, 5)]))
     axis.yaxis.set_minor_locator(NullLocator())
-    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    axis.yaxis.set_major_formatter(_in_percent)
     axis.xaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axis.legend(frameon=False, fontsize=9)
     tidy(axis)
@@ -253,7 +245,7 @@ def robustness(found: Sequence[Robustness], title: str, columns: int = 6) -> Fig
         if kind in list(CORRUPTIONS)[-columns:]:
             axis.set_xlabel("strength", fontsize=9)
         axis.set(yscale="log", ylim=(0.003, 1))
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        axis.yaxis.set_major_formatter(_in_percent)
         axis.tick_params(labelsize=8)
         tidy(axis)
     for name in ("1", "2", "3"):
@@ -321,7 +313,7 @@ def smaller(found: Sequence[Smaller], narrow: Sequence[Narrow], title: str) -> F
         axis.xaxis.set_major_formatter("{x:g}")
         axis.yaxis.set_major_locator(FixedLocator((0.003, 0.004, 0.005, 0.006, 0.008, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5)))
         axis.yaxis.set_minor_locator(NullLocator())
-        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+        axis.yaxis.set_major_formatter(_in_percent)
         tidy(axis)
     means = [errors for _, errors in points[0]]
     top = min(1.6 * max(means), max(0.03, 3 * min(means)))  # what is worse is in the table only

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_lab.analysis.kept import read_all, write_all
-from mnist_lab.analysis.networks import AnalysisError, Training, load
+from mnist_lab.analysis.kept import read_all, read_checked, write_all
+from mnist_lab.analysis.networks import Training, load
 from mnist_lab.analysis.shrinking import convolutions, templates
 from mnist_lab.batches import OrderedBatches, normalise
 from mnist_lab.data import Split
@@ -116,12 +116,7 @@ def read(folder: Path) -> tuple[Inside, Arrays] | None:
     items = read_all(folder / FILE, Inside)
     if not items:
         return None
-    try:
-        content = (folder / ARRAYS).read_bytes()
-    except OSError as error:
-        raise AnalysisError(f"cannot read {folder / ARRAYS}: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != items[0].sha256:
-        raise AnalysisError(f"{folder / ARRAYS} is not the file that {FILE} names: make both anew")
+    content = read_checked(folder / ARRAYS, items[0].sha256, FILE)
     with np.load(io.BytesIO(content)) as loaded:
         arrays = {name: loaded[name].astype(np.float32) for name in loaded.files}
     return items[0], Arrays(arrays.pop("filters"), arrays.pop("templates"), arrays)

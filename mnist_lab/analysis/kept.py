@@ -1,5 +1,6 @@
 """What analyses leave behind: results that need not be computed twice, and the tracked files."""
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,6 +41,17 @@ def read_all(path: Path, kind: type[Kind]) -> list[Kind]:
         problem = error.errors()[0]
         where = ".".join(map(str, problem["loc"])) or "all of it"
         raise AnalysisError(f"{path} is damaged: {where}: {problem['msg']}") from None
+
+
+def read_checked(path: Path, sha256: str, named_by: str) -> bytes:
+    """Return the content of a file. Raises AnalysisError if it is not the one that the file ``named_by`` names."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise AnalysisError(f"cannot read {path}: {error.strerror}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise AnalysisError(f"{path} is not the file that {named_by} names: make both anew")
+    return content
 
 
 def tracked(root: Path = TRACKED) -> Path:

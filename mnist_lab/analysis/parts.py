@@ -88,6 +88,17 @@ class Bench:
         missing = [one for one in trainings if not (self.networks / one.place).is_file()]
         self.do("train", [(networks.keep, one, self.networks) for one in missing])
 
+    def seeds_of_step_3(self, usual: int) -> list[Training]:
+        """Return networks of step 3, trained; so many unless told otherwise."""
+        trainings = of_seeds("3", self.steps()["3"], range(self.count(usual)), self.settings)
+        self.train(trainings)
+        return trainings
+
+    def write(self, name: str, items: Sequence[BaseModel]) -> list[Path]:
+        """Write a part's ``items`` into the file of this name, and return it."""
+        write_all(self.out / name, items)
+        return [self.out / name]
+
     def do(self, what: str, tasks: Sequence[tuple]) -> list:
         """Carry out tasks (function, arguments ...), and return their results in order.
 
@@ -109,8 +120,7 @@ class Bench:
 def make_probabilities(bench: Bench) -> list[Path]:
     """Keep what the seeds of step 3 say of the test images."""
     test = load_mnist().test
-    trainings = of_seeds("3", bench.steps()["3"], range(bench.count(KEPT)), bench.settings)
-    bench.train(trainings)
+    trainings = bench.seeds_of_step_3(KEPT)
     said = [networks.probabilities(one, bench.networks, test) for one in trainings]
     packed = probabilities.pack(trainings[0], said, test.labels.numpy(), [one.seed for one in trainings], bench.out)
     compare(packed, said, test.labels, bench)
@@ -163,19 +173,14 @@ def make_ensembles(bench: Bench) -> list[Path]:
         groups += enumerate(ensembles.members(name, recipe, count, bench.count(TRIALS), bench.settings))
     bench.train([one for _, group in groups for one in group])
     scores = bench.do("score", [(ensembles.score, trial, group, bench.networks) for trial, group in groups])
-    path = bench.out / ensembles.FILE
-    write_all(path, [ensembles.Shared(**one) for one in scores])
-    return [path]
+    return bench.write(ensembles.FILE, [ensembles.Shared(**one) for one in scores])
 
 
 def make_shifts(bench: Bench) -> list[Path]:
     """Ask networks of step 3 about every test image and about copies of it, shifted by a pixel."""
-    trainings = of_seeds("3", bench.steps()["3"], range(bench.count(SHIFTED)), bench.settings)
-    bench.train(trainings)
+    trainings = bench.seeds_of_step_3(SHIFTED)
     scores = bench.do("shift", [(shifts.score, one, bench.networks) for one in trainings])
-    path = bench.out / shifts.FILE
-    write_all(path, [shifts.Shifted(**one) for found in scores for one in found])
-    return [path]
+    return bench.write(shifts.FILE, [shifts.Shifted(**one) for found in scores for one in found])
 
 
 def make_robustness(bench: Bench) -> list[Path]:
@@ -193,24 +198,20 @@ def make_robustness(bench: Bench) -> list[Path]:
         path = bench.out / "robustness" / f"{kind.replace(' ', '-')}-{key}.json"
         tasks.append((once, path, robustness.score, kind, trainings, bench.networks, images))
     scores = bench.do("corrupt", tasks)
-    path = bench.out / robustness.FILE
-    write_all(path, robustness.gather(trainings, zip(robustness.kinds(), scores, strict=True), images))
-    return [path]
+    by_kind = zip(robustness.kinds(), scores, strict=True)
+    return bench.write(robustness.FILE, robustness.gather(trainings, by_kind, images))
 
 
 def make_smaller(bench: Bench) -> list[Path]:
     """Make step 3 smaller in every way."""
-    trainings = of_seeds("3", bench.steps()["3"], range(bench.count(SEEDS)), bench.settings)
-    bench.train(trainings)
+    trainings = bench.seeds_of_step_3(SEEDS)
     bench.do("begin", [(smaller.keep_beginning, one, bench.networks) for one in trainings])
     tasks = []
     for way in smaller.WAYS:
         for one in trainings:
             name = digest([way.name, one.place.as_posix()])
             tasks.append((once, bench.out / "smaller" / f"{name}.json", smaller.make, way, one, bench.networks))
-    path = bench.out / smaller.FILE
-    write_all(path, [smaller.Smaller(**one) for one in bench.do("shrink", tasks)])
-    return [path]
+    return bench.write(smaller.FILE, [smaller.Smaller(**one) for one in bench.do("shrink", tasks)])
 
 
 def make_inside(bench: Bench) -> list[Path]:
@@ -223,9 +224,7 @@ def make_inside(bench: Bench) -> list[Path]:
 
 def make_handwriting(bench: Bench) -> list[Path]:
     """Have step 3 read drawings and other people's digits."""
-    trainings = of_seeds("3", bench.steps()["3"], range(bench.count(READERS)), bench.settings)
-    made = make_writers(bench)
-    bench.train(trainings)
+    made, trainings = make_writers(bench), bench.seeds_of_step_3(READERS)
     sure = load_confidence(bench.out / CONFIDENCE.name).sure_from
     path = bench.out / RECORD.name
     prepared = handwriting.prepare_all(QUICK_IMAGES if bench.changes else None)
@@ -246,9 +245,7 @@ def make_fresh(bench: Bench) -> list[Path]:
     trainings = [one for name in STEPS for one in of_seeds(name, steps[name], range(bench.count(10)), bench.settings)]
     bench.train(trainings)
     scores = bench.do("score", [(fresh.score, one, bench.networks) for one in trainings])
-    path = bench.out / fresh.FILE
-    write_all(path, fresh.gather(trainings, scores))
-    return [path]
+    return bench.write(fresh.FILE, fresh.gather(trainings, scores))
 
 
 MAKERS: dict[str, Callable[[Bench], list[Path]]] = {

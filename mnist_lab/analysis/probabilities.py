@@ -18,8 +18,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from mnist_lab.analysis.kept import read_all
-from mnist_lab.analysis.networks import AnalysisError, Training
+from mnist_lab.analysis.kept import read_all, read_checked
+from mnist_lab.analysis.networks import Training
 from mnist_lab.runtime import write_whole
 
 LEVELS = np.concatenate([np.arange(-12, -7), np.arange(-7, -4, 0.5), np.arange(-4, 4, 1 / 16), np.arange(4, 14, 1 / 8)])
@@ -41,11 +41,6 @@ class Packed(BaseModel):
     packed_losses: list[float]  # and after it
     file: str
     sha256: str
-
-    @property
-    def accuracies(self) -> list[float]:
-        """Return the accuracy of each seed, in [0, 1]."""
-        return [correct / self.images for correct in self.correct]
 
 
 @dataclass(frozen=True)
@@ -107,12 +102,7 @@ def pack(first: Training, found: Sequence[Tensor], labels: np.ndarray, seeds: Se
 
 def unpack(packed: Packed, folder: Path) -> Answers:
     """Return what a file holds. Raises AnalysisError if it is not the one of the index."""
-    try:
-        content = (folder / packed.file).read_bytes()
-    except OSError as error:
-        raise AnalysisError(f"cannot read {folder / packed.file}: {error.strerror}") from error
-    if hashlib.sha256(content).hexdigest() != packed.sha256:
-        raise AnalysisError(f"{folder / packed.file} is not the file that {INDEX} names: make both anew")
+    content = read_checked(folder / packed.file, packed.sha256, INDEX)
     numbers = np.frombuffer(lzma.decompress(content), dtype=np.uint8)
     codes = numbers[: -packed.images].reshape(packed.images, 10, len(packed.seeds))
     return Answers(decode(codes.transpose(2, 0, 1)), numbers[-packed.images :].astype(np.int64))

@@ -80,14 +80,6 @@ def overall(found: Iterable[Robustness]) -> dict[str, float]:
     return {name: fmean(of[kind] for kind in CORRUPTIONS) for name, of in mean_errors(found).items()}
 
 
-def change_by_family(found: Iterable[Robustness], before: str, after: str) -> dict[str, float]:
-    """Return by what factor the mean errors change from one recipe to another: the geometric mean of each family."""
-    errors, factors = mean_errors(found), {}
-    for kind, corruption in CORRUPTIONS.items():
-        factors.setdefault(corruption.family, []).append(errors[after][kind] / errors[before][kind])
-    return {family: float(np.exp(np.log(some).mean())) for family, some in factors.items()}
-
-
 def clear_change(before: Robustness, after: Robustness) -> float | None:
     """Return by what factor the mean errors change; None if that is no more than the luck of the seeds."""
     from mnist_lab.evidence.uncertainty import welch

@@ -109,9 +109,9 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Difference | None
         return None
     from scipy import stats
 
-    mean, spread, degrees = statistics.fmean(differences), statistics.stdev(differences), len(differences) - 1
-    p_value = 2 * float(stats.t.sf(abs(mean) / spread * math.sqrt(degrees + 1), degrees))
-    return Difference(mean, mean_interval(differences), p_value, _for_few(degrees) * mean / spread)
+    found, mean = stats.ttest_rel(after, before), statistics.fmean(differences)
+    effect = _for_few(len(differences) - 1) * mean / statistics.stdev(differences)
+    return Difference(mean, mean_interval(differences), float(found.pvalue), effect)
 
 
 def hedges_g(before: Sequence[float], after: Sequence[float]) -> float:
@@ -227,13 +227,18 @@ def gain_by_writer(before: Sequence[Misread], after: Sequence[Misread]) -> Inter
 
 
 def error_by_writer(fold: Misread) -> float:
-    """Return the standard error of the runs' mean accuracy that comes from who wrote the images.
+    """Return the standard error of the runs' mean accuracy that comes from who wrote the images."""
+    return ratio_error(fold.wrong.mean(axis=0), fold.images)
 
-    The accuracy is a ratio of sums over writers (Cochran, Sampling Techniques, 1977, chapter 2).
+
+def ratio_error(events: np.ndarray, sizes: np.ndarray) -> float:
+    """Return the standard error of the share of events in all clusters when other clusters are drawn.
+
+    ``events`` and ``sizes`` are of each cluster (clusters,), of which there are at least two. By the linearised
+    variance of a ratio (Cochran, Sampling Techniques, 3rd edition, 1977, section 6.3).
     """
-    wrong, count = fold.wrong.mean(axis=0), len(fold.images)
-    strays = wrong - wrong.sum() / fold.images.sum() * fold.images
-    return math.sqrt(count / (count - 1) * float(strays @ strays)) / float(fold.images.sum())
+    count, strays = len(sizes), events - events.sum() / sizes.sum() * sizes
+    return math.sqrt(count / (count - 1) * float(strays @ strays)) / float(sizes.sum())
 
 
 def _shares_misread(folds: Sequence[Misread], recipe: int) -> np.ndarray:

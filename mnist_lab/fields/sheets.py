@@ -75,7 +75,6 @@ FORMATS = {
     "figure": {"num_format": "#,##0", "align": "center", "valign": "top"},
     "link": {"font_color": "#0563C1", "underline": 1, "valign": "top"},
     "pale": {"font_color": "#BFBFBF", "align": "center"},
-    "warning": {"font_color": "#C00000", "bold": True},
     "wrong": {"font_color": "#FFFFFF", "bg_color": "#C00000"},
 }  # fmt: skip
 

@@ -74,14 +74,6 @@ def execute_in_place(path: Path, root: Path = ROOT) -> None:
     write(notebook, path)
 
 
-def render(text: str, records: Sequence[Record]) -> str:
-    """Return README ``text`` with every generated block made from ``records``; the rest stays as it is.
-
-    Raises LabError for a block that they do not fill.
-    """
-    return fill(text, make_blocks(records), "README.md")
-
-
 def fill(text: str, blocks: Mapping[str, str], name: str) -> str:
     """Return ``text`` of the page ``name`` with every generated block replaced. Raises LabError for one not there."""
     unknown = [match["name"] for match in BLOCK.finditer(text) if match["name"] not in blocks]

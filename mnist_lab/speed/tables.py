@@ -38,11 +38,6 @@ def board_rows(found: Benchmark) -> list[tuple[str, ...]]:
     ]
 
 
-def kinds(found: Benchmark) -> list[str]:
-    """Return the kinds of layers that a step was measured with."""
-    return list(dict.fromkeys(cost.layers for cost in found.costs))
-
-
 def mean_of(values: Iterable[float | None]) -> str:
     """Return the mean over seeds, or how many of them do not reach the target."""
     values = list(values)

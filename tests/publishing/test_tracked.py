@@ -81,7 +81,7 @@ def test_every_figure_is_made_by_a_notebook():
 
 def test_evidence_and_readme_show_todays_records():
     assert [path.name for path in pages.find_evidence() if pages.is_stale(path)] == [], "mnist-lab pages"
-    assert pages.render(README, RECORDS) == README, "mnist-lab pages"
+    assert pages.fill(README, pages.make_blocks(RECORDS), "README.md") == README, "mnist-lab pages"
 
 
 @pytest.mark.parametrize(

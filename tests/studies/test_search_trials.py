@@ -1,8 +1,5 @@
 import math
-import re
-import statistics
 
-import numpy as np
 import optuna
 import pytest
 
@@ -33,23 +30,6 @@ def many() -> list[Trial]:
         losses, state = ((loss, 1.5 * loss), "complete") if number % 3 == 0 else ((loss,), "pruned")
         found.append(made(number, *losses, state=state, choices=trial.params))
     return found
-
-
-@pytest.fixture
-def confirmed(make_record):
-    """Makes the records of a trial over seeds, whose losses and accuracies are those of its folds and a little more."""
-
-    def make(number: int, factor: float, gain: float, seeds: int = 6, epochs: int = 3, noise: float = 0.0) -> list:
-        generator = np.random.default_rng(number)
-        found = []
-        for seed in range(seeds):
-            loss = 0.02 * (1 + seed % 6 / 10) * factor * math.exp(noise * generator.standard_normal())
-            accuracy = round(0.994 + (seed % 6) / 10_000 + gain, 4)
-            what = {"kind": "trial", "score_on": "held-out", "step": None, "change": "a network"}
-            found.append(make_record(f"trial-{number}", seed, (accuracy,) * epochs, (loss,) * epochs, **what))
-        return found
-
-    return make
 
 
 def test_trials_come_back_from_their_file(tmp_path, many):
@@ -95,55 +75,6 @@ def test_the_important_choice_is_found(many, caplog):
     assert shares["peak"] > 0.5
     assert shares.keys() == space.EVERY.keys()  # though not every trial asks for all
     assert trials.importances(many[:10]) == {}
-
-
-def test_a_confirmation_is_compared_fold_by_fold(confirmed):
-    """Folds differ by far more than the two recipes, which only pairs can show."""
-    records = confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0003, noise=0.01) + confirmed(8, 1.0, 0.0, seeds=5)
-    best, baseline = trials.compare(records, 3)
-    assert (best.number, baseline.number) == (7, 0) and baseline.loss is None
-    logs = [math.log(ours.loss / theirs.loss) for ours, theirs in zip(best.records, baseline.records, strict=True)]
-    assert best.loss.mean == pytest.approx(statistics.fmean(logs))
-    assert best.loss.is_clear and best.loss.interval[1] < -0.08
-    assert best.accuracy.mean == pytest.approx(0.0003) and best.accuracy.is_clear
-    assert trials.compare(records, 15) == []
-    table = trials.comparison_table([best, baseline])
-    assert [row[-1] for row in table.rows] == ["better", "baseline"]
-    told = dict(zip(table.headers, table.rows[0], strict=True))
-    assert re.fullmatch(r"0\.90 \(0\.\d\d – 0\.\d\d\)", told["times the baseline's"])
-    assert told["on new folds alone"] == told["times the baseline's"]  # nothing was chosen on any
-    assert re.fullmatch(r"\+0\.030 \(0\.\d{3} – 0\.\d{3}\)", told["gain"])
-
-
-def test_new_folds_are_those_on_which_nothing_was_chosen(confirmed):
-    records = confirmed(0, 1.0, 0.0, seeds=12) + confirmed(7, 0.9, 0.0, seeds=12, noise=0.1)
-    found = trials.compare(records, 3, [made(0, 0.02, 0.03), made(1, 0.02, state="pruned")])[0]
-    pairs = zip(confirmed(0, 1.0, 0.0, seeds=12), found.records, strict=True)
-    logs = [math.log(ours.loss / theirs.loss) for theirs, ours in pairs]
-    assert found.loss.mean == pytest.approx(statistics.fmean(logs))
-    assert found.unseen.mean == pytest.approx(statistics.fmean(logs[2:6] + logs[8:]))
-    assert found.unseen.interval != found.loss.interval
-    alone = trials.compare(records, 3, [made(0, *[0.02] * 5)])[0]
-    assert alone.unseen is None and alone.loss == found.loss  # one new fold has no spread
-    row = trials.comparison_table([alone]).rows[0]
-    assert row[trials.comparison_table([alone]).headers.index("on new folds alone")] == "–"
-
-
-def test_seeds_of_a_fold_are_one_value(confirmed):
-    """Three times the same six folds say no more than the six."""
-    once = trials.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0), 3)[0].loss
-    records = confirmed(0, 1.0, 0.0, seeds=18) + confirmed(7, 0.9, 0.0, seeds=18)
-    thrice = trials.compare(records, 3)[0].loss
-    assert thrice.interval == pytest.approx(once.interval, abs=1e-12)
-    mixed = trials.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0, seeds=18), 3)[0]
-    assert len(mixed.records) == 18 and mixed.loss.mean == pytest.approx(once.mean)
-
-
-def test_what_was_confirmed_comes_before_what_only_looked_better(confirmed):
-    found = [made(number, 0.02 - number / 1000, 0.02) for number in range(6)]
-    assert trials.best(found, [], 2) == [0, 5, 4]
-    seen = trials.compare(confirmed(0, 1.0, 0.0) + confirmed(2, 0.9, 0.0) + confirmed(5, 1.1, 0.0), 3)
-    assert trials.best(found, seen, 3) == [0, 2, 5, 4]
 
 
 def test_the_history_shows_every_trial(many):

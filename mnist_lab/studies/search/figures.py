@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullFormatter
 from optuna.distributions import CategoricalDistribution
 
-from mnist_lab.evidence.figures import COLOURS, TARGET_COLOUR, accuracy_scale, mark_target, share_misread, tidy
+from mnist_lab.evidence.figures import TARGET_COLOUR, accuracy_scale, mark_target, share_misread
+from mnist_lab.fields.figures import COLOURS, tidy
 from mnist_lab.studies.search.space import distributions
 from mnist_lab.studies.search.tables import Outcome, by_epochs, by_size
 from mnist_lab.studies.search.trials import BASELINE, Trial, beside_baseline
@@ -40,7 +41,7 @@ WORDS = {  # for what the choices of a trial are called
     "clean epochs": "epochs without distortions",
     "teacher": "share of the label taken from the average",
 }
-STATES = {"complete": (COLOURS[0], "trained on both folds"), "pruned": ("#bbbbbb", "given up after the first fold")}
+STATES = {"complete": (COLOURS[0], "trained on all its folds"), "pruned": ("#bbbbbb", "given up before")}
 SHADES = {"better": COLOURS[2], "worse": COLOURS[1], "no difference": "#777777"}
 
 
@@ -129,7 +130,7 @@ def history(trials: Sequence[Trial], title: str) -> Figure:
         axis.plot(numbers, [multiples[number] for number in numbers], "o", color=colour, markersize=4, label=said)
     complete = [one.number for one in trials if one.state == "complete" and one.number in multiples]
     best = list(accumulate((multiples[number] for number in complete), min))
-    axis.step(complete, best, where="post", color=COLOURS[0], linewidth=1, label="best on both folds so far")
+    axis.step(complete, best, where="post", color=COLOURS[0], linewidth=1, label="best on all folds so far")
     axis.axhline(1, color=TARGET_COLOUR, linewidth=1)
     axis.set(title=title, xlabel="trial", ylabel=MULTIPLE, yscale="log")
     if unseen:

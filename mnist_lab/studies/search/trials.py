@@ -1,9 +1,8 @@
-"""What the search tried, and how the best of it stands beside the previous step 3 (the baseline)."""
+"""What the search tried, beside the previous step 3 (the baseline)."""
 
 import math
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -12,13 +11,10 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from mnist_lab.evidence.records import Record, RecordError
-from mnist_lab.evidence.tables import UNKNOWN, Table, percent, verdict
-from mnist_lab.evidence.uncertainty import Difference, mean_interval
+from mnist_lab.evidence.records import RecordError
+from mnist_lab.evidence.tables import Table
 from mnist_lab.runtime import write_whole
-from mnist_lab.studies.search.space import EVERY, distributions, number_of
-from mnist_lab.studies.search.tables import times
-from mnist_lab.writers import FOLDS
+from mnist_lab.studies.search.space import EVERY, distributions
 
 BASELINE = 0  # the trial that is the previous step 3: the first starting point
 MANY = 50  # trials, before their choices can be told apart
@@ -165,114 +161,6 @@ def importances(trials: Sequence[Trial]) -> dict[str, float]:
         study.add_trial(create_trial(value=value, params=choices, distributions=ranges))
     evaluator = FanovaImportanceEvaluator(n_trees=TREES, seed=0)
     return {name: float(share) for name, share in get_param_importances(study, evaluator=evaluator).items()}
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """A trial with more seeds than the search gave it, fold by fold beside the baseline."""
-
-    records: Sequence[Record]  # of the trial
-    loss: Difference | None  # of log(loss), less the baseline's: below 0 is better; None for the baseline
-    accuracy: Difference | None
-    unseen: Difference | None  # as loss, over the folds alone on which no trial was chosen
-
-    @property
-    def number(self) -> int:
-        return number_of(self.records[0].name)
-
-
-def compare(records: Iterable[Record], epochs: int, tried: Iterable[Trial] = ()) -> list[Comparison]:
-    """Compare the trials of so many ``epochs`` among ``records`` with the baseline, over the seeds that both have.
-
-    The seeds of a fold have the same writers: they are one value, their mean. Trials that lack a fold are left out.
-    The lowest loss comes first. What was ``tried`` says which folds had a part in choosing: the first ones.
-    """
-    every, unseen = range(FOLDS), range(folds_of(tried), FOLDS)
-    found: dict[int, dict[int, Record]] = {}
-    for one in records:
-        if one.kind == "trial" and one.recipe["epochs"] == epochs:
-            found.setdefault(number_of(one.name), {})[one.seed] = one
-    whole = {number: seeds for number, seeds in found.items() if all_folds(seeds)}
-    baseline = whole.get(BASELINE, {})
-    comparisons = []
-    for number, seeds in whole.items():
-        shared = sorted(seeds.keys() & baseline.keys())
-        differences = None, None, None
-        if number != BASELINE and all_folds(shared):
-            pairs = [(baseline[seed], seeds[seed]) for seed in shared]
-            losses = [math.log(ours.loss) - math.log(theirs.loss) for theirs, ours in pairs]
-            accuracies = [ours.accuracy - theirs.accuracy for theirs, ours in pairs]
-            differences = (
-                by_fold(losses, shared, every),
-                by_fold(accuracies, shared, every),
-                by_fold(losses, shared, unseen),
-            )
-        comparisons.append(Comparison([seeds[seed] for seed in sorted(seeds)], *differences))
-    return sorted(comparisons, key=lambda one: one.loss.mean if one.loss else 0)
-
-
-def all_folds(seeds: Iterable[int]) -> bool:
-    """Whether there is a seed for each fold."""
-    return {seed % FOLDS for seed in seeds} == set(range(FOLDS))
-
-
-def best(trials: Iterable[Trial], confirmed: Iterable[Comparison], count: int) -> list[int]:
-    """Return the numbers of the baseline and of the ``count`` best: the confirmed ones first, then by the search."""
-    numbers = [one.number for one in confirmed] + [one.number for one in ranked(trials)]
-    others = [number for number in dict.fromkeys(numbers) if number != BASELINE]
-    return [BASELINE, *others[:count]]
-
-
-def by_fold(differences: Sequence[float], seeds: Sequence[int], folds: Iterable[int]) -> Difference | None:
-    """Return the mean of ``differences``, one for each of ``seeds``, with Student's interval over these ``folds``.
-
-    None for a single fold, or none: they have no spread.
-    """
-    from scipy import stats
-
-    pairs = list(zip(differences, seeds, strict=True))
-    means = [statistics.fmean(one for one, seed in pairs if seed % FOLDS == fold) for fold in folds]
-    if len(means) < 2:
-        return None
-    mean, spread = statistics.fmean(means), statistics.stdev(means)
-    p_value = float(stats.ttest_1samp(means, 0).pvalue) if spread else float(mean == 0)
-    return Difference(mean, mean_interval(means), p_value, mean / spread if spread else 0.0)
-
-
-def comparison_table(found: Sequence[Comparison]) -> Table:
-    """Return what :func:`compare` found."""
-
-    def mean(one: Comparison, of: str) -> float:
-        return statistics.fmean(getattr(record, of) for record in one.records)
-
-    def multiple(found: Difference | None) -> str:
-        return UNKNOWN if found is None else f"{times(found.mean)} ({times(*found.interval)})"
-
-    def gain(found: Difference | None) -> str:
-        return UNKNOWN if found is None else f"{100 * found.mean:+.3f} ({percent(found.interval, digits=3)})"
-
-    columns = {
-        "trial": lambda one: one.number,
-        "parameters": lambda one: f"{one.records[0].model.trainable:,}",
-        "multiply-accumulates": lambda one: thousands(one.records[0].model.multiply_accumulates),
-        "s/epoch": lambda one: f"{mean(one, 'seconds_per_epoch'):.1f}",
-        "seeds": lambda one: len(one.records),
-        "loss": lambda one: f"{mean(one, 'loss'):.4f}",
-        "times the baseline's": lambda one: multiple(one.loss),
-        "on new folds alone": lambda one: multiple(one.unseen),
-        "accuracy, %": lambda one: f"{100 * mean(one, 'accuracy'):.3f}",
-        "gain": lambda one: gain(one.accuracy),
-        "verdict by loss": lambda one: (
-            "baseline" if one.number == BASELINE else verdict(one.loss, more="worse", less="better")
-        ),
-    }
-    note = (
-        "Last epoch on held-out writers, all six folds of them; in brackets 95 % intervals. Differences are taken seed "
-        "by seed, with the same writers held out of both; a fold is one value, and the intervals are Student's over "
-        "the folds, each by itself. New folds: those on which no trial was chosen. The verdict is by all six."
-    )
-    spare = ("multiply-accumulates", "s/epoch", "parameters", "seeds", "gain", "accuracy, %")
-    return Table.of(found, columns, note, spare)
 
 
 def thousands(count: int) -> str:

@@ -62,6 +62,14 @@ def gather(
     return told
 
 
+def told_of(known: Iterable[Robustness], group: Sequence[Training], images: int) -> list[Robustness]:
+    """Return what is ``known`` of the trainings of one recipe, on so many images; nothing if some of it is not."""
+    own = [
+        one for one in known if (one.trained, one.images, len(one.correct)) == (group[0].trained, images, len(group))
+    ]
+    return own if {one.corruption for one in own} == set(kinds()) else []
+
+
 def kinds() -> list[str]:
     """Return the names of all corruptions, after that for none."""
     return [CLEAN, *CORRUPTIONS]

@@ -116,3 +116,22 @@ def test_an_index_keeps_what_is_tracked_and_of_todays_recipe(bench, mnist):
     kept.write_all(kept.tracked(bench.records) / probabilities.INDEX, [newer])
     parts.index([packed], bench)  # what was only copied from there before
     assert probabilities.read_index(bench.out)["3", "held-out"] == newer
+
+
+def test_robustness_that_is_tracked_is_not_made_again(bench, mnist, recipe, monkeypatch):
+    from mnist_lab.analysis import networks, robustness
+
+    monkeypatch.setattr(robustness, "CORRUPTIONS", {"blur": robustness.CORRUPTIONS["blur"]})
+    monkeypatch.setattr(networks, "published_third_steps", lambda: {"A3": recipe})
+    (path,) = MAKERS["robustness"](bench)
+    every = kept.read_all(path, robustness.Robustness)
+    assert [one.name for one in every] == ["1", "1", "2", "2", "3", "3", "A3", "A3"]
+    others = [one for one in every if one.name not in ("2", "A3")]
+    kept.write_all(kept.tracked(bench.records) / path.name, others)
+    trained = []
+    monkeypatch.setattr(Bench, "train", lambda self, trainings: trained.extend(one.name for one in trainings))
+    (path,) = MAKERS["robustness"](bench)
+    assert trained == ["2", "A3"] and kept.read_all(path, robustness.Robustness) == every
+    kept.write_all(kept.tracked(bench.records) / path.name, [one for one in every if one.corruption != "blur"])
+    MAKERS["robustness"](bench)
+    assert trained[2:] == ["1", "2", "3", "A3"]  # none is whole

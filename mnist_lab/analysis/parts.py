@@ -37,7 +37,8 @@ from mnist_lab.writers import FOLDS, deal, load_writers
 STEPS = ("1", "2", "3")
 KEPT = 30  # seeds of step 3 whose probabilities are kept
 SHIFTED = 10  # seeds that are asked about shifted copies
-SEEDS, PUBLISHED_SEEDS = 5, 1  # of everything else
+SHRUNK = 5  # seeds that are made smaller
+ROWS, PUBLISHED = 3, 1  # seeds of each that read corrupted images
 READERS = 10  # seeds that read drawings
 QUICK_IMAGES = 500  # that a quick run corrupts, and drawings that it reads
 TRIALS = 3  # ensembles of each kind, with no network in common
@@ -189,8 +190,8 @@ def make_robustness(bench: Bench) -> list[Path]:
     What is tracked of a recipe is not made again.
     """
     published = {name: bench.shortened(recipe) for name, recipe in networks.published_third_steps().items()}
-    groups = [of_seeds(name, one, range(bench.count(SEEDS)), bench.settings) for name, one in bench.steps().items()]
-    groups += [of_seeds(name, one, range(bench.count(PUBLISHED_SEEDS)), bench.settings)
+    groups = [of_seeds(name, one, range(bench.count(ROWS)), bench.settings) for name, one in bench.steps().items()]
+    groups += [of_seeds(name, one, range(bench.count(PUBLISHED)), bench.settings)
                for name, one in published.items()]  # fmt: skip
     images = QUICK_IMAGES if bench.changes else 10_000
     known = read_all(tracked(bench.records) / robustness.FILE, robustness.Robustness)
@@ -216,7 +217,7 @@ def score_robustness(bench: Bench, trainings: Sequence[Training], images: int) -
 
 def make_smaller(bench: Bench) -> list[Path]:
     """Make step 3 smaller in every way."""
-    trainings = bench.seeds_of_step_3(SEEDS)
+    trainings = bench.seeds_of_step_3(SHRUNK)
     bench.do("begin", [(smaller.keep_beginning, one, bench.networks) for one in trainings])
     tasks = []
     for way in smaller.WAYS:

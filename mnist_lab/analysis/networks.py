@@ -1,21 +1,20 @@
 """The networks that are analysed: which there are, and a folder that keeps the weights of each once it is trained."""
 
 import hashlib
-import io
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from mnist_lab import LabError
 from mnist_lab.data import Split
 from mnist_lab.experiment import load_data, train
 from mnist_lab.recipe import AnyRecipe, Settings
-from mnist_lab.runtime import make_repeatable, write_whole
+from mnist_lab.runtime import make_repeatable
 from mnist_lab.speed.compiled import compiled
+from mnist_lab.studies import weights
 from mnist_lab.studies.others.catalogue import RECIPES
 from mnist_lab.training import predict
 
@@ -75,13 +74,12 @@ def keep(training: Training, folder: Path) -> str:
 
     Raises what :func:`experiment.train` raises, and OSError.
     """
-    path = folder / training.place
-    if not path.is_file():
+
+    def trained() -> nn.Module:
         data = load_data(training.settings)
-        run = train(training.recipe, data, training.settings, lambda epoch: None, prepare=compiled)
-        content = io.BytesIO()
-        torch.save(run.model.state_dict(), content)
-        write_whole(path, content.getvalue())
+        return train(training.recipe, data, training.settings, lambda epoch: None, prepare=compiled).model
+
+    weights.keep(folder / training.place, trained)
     return training.place.as_posix()
 
 
@@ -89,16 +87,14 @@ def load(training: Training, folder: Path) -> nn.Sequential:
     """Return the trained network, in evaluation mode. Raises AnalysisError if it is not in ``folder`` or damaged."""
     path = folder / training.place
     make_repeatable(training.seed, training.settings.threads)
-    network = training.recipe.network().to(memory_format=torch.channels_last)
     try:
-        network.load_state_dict(torch.load(path, weights_only=True))
+        return weights.load(path, training.recipe).eval()
     except FileNotFoundError:
         raise AnalysisError(f"{path} is missing: train it first, with mnist-lab analyse") from None
     except Exception as error:  # of many kinds: torch names none for a file that is damaged
         raise AnalysisError(
             f"{path} cannot be read ({error}): delete it, and mnist-lab analyse trains it again"
         ) from None
-    return network.eval()
 
 
 def probabilities(training: Training, folder: Path, split: Split) -> Tensor:

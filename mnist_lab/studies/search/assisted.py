@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from filelock import FileLock
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
@@ -17,6 +16,7 @@ from mnist_lab.experiment import train
 from mnist_lab.recipe import STRICT, AnyRecipe, Recipe, Settings
 from mnist_lab.runtime import ROOT
 from mnist_lab.speed.compiled import compiled
+from mnist_lab.studies import weights
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.studies.search.taught import DistilledBatches
 
@@ -49,16 +49,9 @@ def trained(recipe: AnyRecipe, images: Split, count: int) -> list[nn.Sequential]
 
 
 def _one(recipe: AnyRecipe, images: Split, seed: int, folder: Path) -> nn.Sequential:
-    """Return the network of one seed; whoever comes first trains it, and the others wait."""
+    """Return the network of one seed, trained unless ``folder`` has it."""
+    settings = Settings(seed, "cpu", torch.get_num_threads(), "MNIST", "test", None)
+    few = Dataset("training images", images, images.first(1))  # its scores are of no use
     path = folder / f"seed-{seed}.pt"
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_suffix(".lock")):
-        if not path.is_file():
-            settings = Settings(seed, "cpu", torch.get_num_threads(), "MNIST", "test", None)
-            few = Dataset("training images", images, images.first(1))  # its scores are of no use
-            run = train(recipe, few, settings, lambda epoch: None, prepare=compiled)
-            torch.save(run.model.state_dict(), path.with_suffix(".new"))
-            path.with_suffix(".new").replace(path)
-    network = recipe.network().to(memory_format=torch.channels_last)
-    network.load_state_dict(torch.load(path, weights_only=True))
-    return network
+    weights.keep(path, lambda: train(recipe, few, settings, lambda epoch: None, prepare=compiled).model)
+    return weights.load(path, recipe)

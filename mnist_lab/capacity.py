@@ -1,10 +1,14 @@
-"""How many processes this machine has room for."""
+"""Processes that train: how many this machine has room for, how they start, and that they end with their parent."""
 
 import math
+import multiprocessing
+import os
+import threading
 from pathlib import Path
 
 from mnist_lab.runtime import stated
 
+SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit the locks of PyTorch's threads
 PROCESS_MEMORY = 1.5  # GiB to have free for each process that trains
 
 
@@ -35,3 +39,13 @@ def free_memory(system: Path = Path("/")) -> float:
 def words(path: Path) -> list[str]:
     """Return the words of a file of the system; none if it is not there."""
     return path.read_text(encoding="utf-8").split() if path.is_file() else []
+
+
+def follow_parent() -> None:
+    """End this process as soon as its parent has gone: nobody would be there to take its results."""
+
+    def follow() -> None:
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

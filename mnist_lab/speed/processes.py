@@ -15,13 +15,13 @@ from pydantic.dataclasses import dataclass
 from tqdm import tqdm
 
 from mnist_lab import LabError
+from mnist_lab.capacity import SPAWN, follow_parent
 from mnist_lab.experiment import TARGET, load_data, train
 from mnist_lab.recipe import STRICT, Recipe, Settings
 from mnist_lab.runtime import stated
 from mnist_lab.speed.compiled import compiled
 from mnist_lab.speed.ways import LAYERS, SAMPLE, train_once, usable_layers
 
-SPAWN = multiprocessing.get_context("spawn")  # a fork would inherit the locks of PyTorch's threads
 TOGETHER = ((1, 1), (1, 2), (2, 1))  # processes, and threads of each
 SECONDS = 5  # for which a process trains
 
@@ -54,7 +54,7 @@ class Reached:
 @contextlib.contextmanager
 def processes(count: int) -> Iterator[ProcessPoolExecutor]:
     """Start so many processes; they end with the block. Raises BenchmarkError if one was killed."""
-    with ProcessPoolExecutor(count, SPAWN) as pool:
+    with ProcessPoolExecutor(count, SPAWN, initializer=follow_parent) as pool:
         try:
             yield pool
         except BrokenProcessPool as error:

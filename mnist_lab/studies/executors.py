@@ -7,12 +7,12 @@ import multiprocessing
 import os
 import pickle
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from pathlib import Path
 
 import mnist_lab
+from mnist_lab.capacity import SPAWN, follow_parent
 from mnist_lab.studies.study import StudyError
 
 QUIET = {"OMP_NUM_THREADS": "1", "TQDM_DISABLE": "1"}  # a process is one thread, and shows no batches
@@ -22,8 +22,7 @@ class Processes(ProcessPoolExecutor):
     """Processes of this machine. They end with this one, however it ends, and Ctrl-C does not reach them."""
 
     def __init__(self, count: int):
-        # Not forked: they would inherit the locks of PyTorch's threads.
-        super().__init__(count, multiprocessing.get_context("spawn"), initializer=follow_parent)
+        super().__init__(count, SPAWN, initializer=follow_parent)
 
     def submit(self, function: Callable, /, *arguments: object) -> Future:
         with inherited():  # a process starts when a task is submitted and the others are busy
@@ -34,16 +33,6 @@ class Processes(ProcessPoolExecutor):
         for process in multiprocessing.active_children() if kind else []:
             process.terminate()
             process.join()
-
-
-def follow_parent() -> None:
-    """End this process as soon as its parent has gone: nobody would be there to take its results."""
-
-    def follow() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
 
 
 @contextlib.contextmanager

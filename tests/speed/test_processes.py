@@ -1,11 +1,15 @@
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 
 import pytest
 
 from mnist_lab.recipe import ParameterError
+from mnist_lab.runtime import ROOT
 from mnist_lab.speed.processes import (
     BenchmarkError,
     epochs_to_target,
@@ -50,3 +54,19 @@ def test_speed_is_counted_in_images(recipe, settings):
     start = time.perf_counter()
     found = train_for_a_while(recipe, settings, "PyTorch's layers", seconds=0.2)
     assert found * (time.perf_counter() - start) > 288  # 9 batches of 32: at least one epoch of 300 images
+
+
+def test_no_process_outlives_a_benchmark_that_was_killed():
+    code = (
+        "import os, time\nfrom mnist_lab.speed.processes import processes\nwith processes(1) as pool:\n"
+        "    print(pool.submit(os.getpid).result(), flush=True)\n    pool.submit(time.sleep, 300).result()\n"
+    )
+    command = [sys.executable, "-c", code]
+    benchmark = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        assert int(benchmark.stdout.readline()) != benchmark.pid
+        benchmark.kill()
+        benchmark.communicate(timeout=60)  # the pipe ends with the last process that holds it
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(benchmark.pid, signal.SIGKILL)

@@ -40,6 +40,7 @@ SHIFTED = 10  # seeds that are asked about shifted copies
 SHRUNK = 5  # seeds that are made smaller
 ROWS, PUBLISHED = 3, 1  # seeds of each that read corrupted images
 READERS = 10  # seeds that read drawings
+CORRUPTED = 2_500  # test images, every fourth: what corruptions do is far larger than the luck of so many
 QUICK_IMAGES = 500  # that a quick run corrupts, and drawings that it reads
 TRIALS = 3  # ensembles of each kind, with no network in common
 
@@ -193,7 +194,7 @@ def make_robustness(bench: Bench) -> list[Path]:
     groups = [of_seeds(name, one, range(bench.count(ROWS)), bench.settings) for name, one in bench.steps().items()]
     groups += [of_seeds(name, one, range(bench.count(PUBLISHED)), bench.settings)
                for name, one in published.items()]  # fmt: skip
-    images = QUICK_IMAGES if bench.changes else 10_000
+    images = QUICK_IMAGES if bench.changes else CORRUPTED
     known = read_all(tracked(bench.records) / robustness.FILE, robustness.Robustness)
     found = [robustness.told_of(known, group, images) for group in groups]
     trainings = [one for group, told in zip(groups, found, strict=True) if not told for one in group]
@@ -204,7 +205,7 @@ def make_robustness(bench: Bench) -> list[Path]:
 
 
 def score_robustness(bench: Bench, trainings: Sequence[Training], images: int) -> list[robustness.Robustness]:
-    """Score trained networks on the first test images under every corruption."""
+    """Score trained networks on so many test images under every corruption."""
     bench.train(trainings)
     key = digest([one.place.as_posix() for one in trainings], images)
     tasks = []

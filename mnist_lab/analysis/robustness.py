@@ -24,7 +24,7 @@ class Robustness(BaseModel):
     name: str  # of the recipe
     trained: str  # see networks.Training
     corruption: str
-    images: int
+    images: int  # evenly spaced among the test images
     correct: list[list[int]]  # of each seed, from the weakest to the strongest; one number without a corruption
 
     @property
@@ -34,11 +34,13 @@ class Robustness(BaseModel):
 
 
 def score(corruption: str, trainings: Sequence[Training], folder: Path, images: int) -> list[list[int]]:
-    """Return how many of the first ``images`` each trained network reads right at every strength of a corruption.
+    """Return how many of so many ``images`` each trained network reads right at every strength of a corruption.
 
-    An image is corrupted in the same way for all of them.
+    They are evenly spaced: the first half of MNIST's test images is easier than the second. An image is corrupted in
+    the same way for all networks.
     """
-    test = load_data(trainings[0].settings).test.first(images)
+    every = load_data(trainings[0].settings).test
+    test = every.take(slice(None, None, max(1, len(every) // images))).first(images)
     splits = [test] if corruption == CLEAN else [corrupt(test, corruption, one) for one in range(1, STRENGTHS + 1)]
     found = []
     for training in trainings:

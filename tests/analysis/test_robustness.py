@@ -2,11 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from mnist_lab.analysis import networks, robustness
 from mnist_lab.analysis.corruptions import STRENGTHS
 from mnist_lab.analysis.networks import Training
 from mnist_lab.analysis.robustness import CLEAN, Robustness
+from mnist_lab.training import Metrics
 
 
 def test_networks_are_scored_at_every_strength(training, store, digits):
@@ -68,3 +70,20 @@ def test_a_training_of_another_recipe_is_no_place_for_these_scores(training):
 def test_errors_have_a_row_for_each_seed():
     found = Robustness(name="3", trained="", corruption="blur", images=10, correct=[[9, 8, 7, 6, 5]] * 2).errors
     assert found.shape == (2, 5) and np.allclose(found[0], [0.1, 0.2, 0.3, 0.4, 0.5])
+
+
+@pytest.mark.parametrize("images", [100, 10_000])
+def test_the_images_are_evenly_spaced(training, store, digits, monkeypatch, images):
+    """By ten or so: a hundred of a thousand."""
+    seen = []
+
+    def note(network, batches):
+        seen.append(batches.split)
+        return Metrics(0.0, 1.0)
+
+    monkeypatch.setattr(robustness, "evaluate", note)
+    (correct,) = robustness.score(CLEAN, [training], store, images)
+    count = min(images, len(digits.test))
+    step = len(digits.test) // count
+    assert correct == [count] and len(seen[0]) == count
+    assert torch.equal(seen[0].images, digits.test.images[::step][:count])

@@ -250,8 +250,8 @@ def robustness(found: Sequence[Robustness], title: str, columns: int = 6) -> Fig
         tidy(axis)
     for name in ("1", "2", "3"):
         panels.flat[0].plot([], [], color=STEP_COLOURS[name], linewidth=1.8, label=f"step {name}")
-    others = ", ".join(one for one in names if one not in STEP_COLOURS)
-    panels.flat[0].plot([], [], color=OTHERS, linewidth=0.7, label=f"published third steps: {others}")
+    if others := ", ".join(one for one in names if one not in STEP_COLOURS):
+        panels.flat[0].plot([], [], color=OTHERS, linewidth=0.7, label=f"published third steps: {others}")
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=4)
     figure.supylabel("test images misread (logarithmic)", fontsize=9)
     return figure

@@ -154,7 +154,7 @@ def robustness_table(found: Sequence[Robustness]) -> Table:
     rows.append(("mean", *(f"{100 * one:.1f}" for one in overall(found).values())))
     seeds = {one.name: len(one.correct) for one in found}
     note = (
-        "Test images misread, %: mean over five strengths and all seeds ("
+        f"Misread of {found[0].images:,} evenly spaced test images, %: mean over five strengths and all seeds ("
         + ", ".join(f"{name}: {count}" for name, count in seeds.items())
         + "). The last row is the mean over all corruptions."
     )

@@ -12,7 +12,7 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize, prune
+from torch.nn.utils import parametrize
 
 from mnist_lab.data import Split
 from mnist_lab.fields.trace import trace
@@ -49,13 +49,7 @@ def squeeze(way: Way, model: nn.Sequential, recipe: AnyRecipe, train: Split, pro
     Most weights go in the first step, ever fewer later (Zhu and Gupta, 2017, equation 1); bits and rank go at once.
     """
     if way.family == "zeros":
-        share = way.amount + (1 - way.amount) * (1 - progress) ** 3
-        weights = [(layer, "weight") for layer in convolutions(model)]
-        dead = sum(int((layer.weight == 0).sum()) for layer, _ in weights)
-        total = sum(layer.weight.numel() for layer, _ in weights)
-        more = round((1 - share) * total) - dead
-        if more > 0:
-            prune.global_unstructured(weights, prune.L1Unstructured, amount=more)
+        prune(model, way.amount + (1 - way.amount) * (1 - progress) ** 3)
     elif way.family == "rank":
         reduce_rank(model, int(way.amount))
     elif not parametrize.is_parametrized(convolutions(model)[0]):
@@ -68,9 +62,7 @@ def shrink(way: Way, model: nn.Sequential) -> nn.Sequential:
     if way.family == "bits" and way.amount == 16:
         model = model.half().float()
     elif way.family == "zeros":
-        weights = [(layer, "weight") for layer in convolutions(model)]
-        prune.global_unstructured(weights, prune.L1Unstructured, amount=1 - way.amount)
-        copy_zeros(model, model)
+        prune(model, way.amount)
     elif way.family == "rank":
         reduce_rank(model, int(way.amount))
     return model
@@ -81,14 +73,22 @@ def convolutions(model: nn.Module) -> list[nn.Conv2d]:
     return [layer for layer in leaves(model) if isinstance(layer, nn.Conv2d)]
 
 
+@torch.no_grad()
+def prune(model: nn.Sequential, share: float) -> None:
+    """Set the smallest weights of all convolutions together to 0, so that this ``share`` is left."""
+    weights = [layer.weight for layer in convolutions(model)]
+    magnitudes = torch.cat([weight.abs().flatten() for weight in weights])
+    gone = len(magnitudes) - round(share * len(magnitudes))
+    threshold = magnitudes.kthvalue(gone).values if gone else -1
+    for weight in weights:
+        weight[weight.abs() <= threshold] = 0
+
+
+@torch.no_grad()
 def copy_zeros(model: nn.Sequential, to: nn.Sequential) -> None:
-    """Set what is pruned in ``model`` to 0 in another network of the same shape, for good."""
+    """Set what is 0 in the convolutions of ``model`` to 0 in another network of the same shape."""
     for layer, other in zip(convolutions(model), convolutions(to), strict=True):
-        mask = getattr(layer, "weight_mask", torch.ones(()))
-        if prune.is_pruned(other):
-            prune.remove(other, "weight")
-        with torch.no_grad():
-            other.weight *= mask
+        other.weight *= layer.weight != 0
 
 
 @torch.no_grad()

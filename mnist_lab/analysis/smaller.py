@@ -4,8 +4,10 @@ What happens while it trains happens in the last third of the epochs, and costs 
 the same for all ways: they are trained once and kept.
 """
 
+import contextlib
+import copy
 import io
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -170,6 +172,15 @@ def learn(parts: Parts, recipe: AnyRecipe) -> None:
     train_one_epoch(parts.model, parts.batches, parts.optimizer, parts.scheduler, parts.average, recipe.loss)
 
 
+@contextlib.contextmanager
+def staying_pruned(parts: Parts) -> Iterator[None]:
+    """Keep the weights at 0 that are 0 now, after every update."""
+    pruned = copy.deepcopy(parts.model)
+    hook = parts.optimizer.register_step_post_hook(lambda *_: copy_zeros(pruned, parts.model))
+    yield
+    hook.remove()
+
+
 def train_shrinking(way: Way, training: Training, data: Dataset, begun: Mapping[str, dict]) -> nn.Sequential:
     """Train on from where a run has ``begun``, ever smaller, and return the network that is to be deployed."""
     recipe = training.recipe
@@ -179,7 +190,8 @@ def train_shrinking(way: Way, training: Training, data: Dataset, begun: Mapping[
     for epoch in range(start, recipe.epochs):
         if epoch:
             squeeze(way, parts.model, recipe, data.train, progress=(epoch - start + 1) / (recipe.epochs - start))
-        learn(parts, recipe)
+        with staying_pruned(parts) if way.family == "zeros" else contextlib.nullcontext():
+            learn(parts, recipe)
     scored = parts.model if parts.average is None else parts.average.model
     if way.family == "bits":
         scored = loosened(scored)

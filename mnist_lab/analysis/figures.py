@@ -244,7 +244,7 @@ def robustness(found: Sequence[Robustness], title: str, columns: int = 6) -> Fig
         axis.set_title(kind, fontsize=9)
         if kind in list(CORRUPTIONS)[-columns:]:
             axis.set_xlabel("strength", fontsize=9)
-        axis.set(yscale="log", ylim=(0.003, 1))
+        axis.set(yscale="log", ylim=(0.002, 1))
         axis.yaxis.set_major_formatter(_in_percent)
         axis.tick_params(labelsize=8)
         tidy(axis)

@@ -7,7 +7,7 @@ the same for all ways: they are trained once and kept.
 import contextlib
 import copy
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -58,6 +58,20 @@ WAYS = [
     *(Way("rank", rank, tuned=False) for rank in (16, 8)),
     *(Way("rank", rank, tuned=True) for rank in (8, 4)),
 ]
+
+
+def told_of(known: Iterable[Smaller], way: Way, trainings: Sequence[Training]) -> list[Smaller]:
+    """Return what is ``known`` of a way to make these networks smaller; nothing if some of it is not."""
+    seeds, trained = [one.seed for one in trainings], trainings[0].trained
+    own = [one for one in known if (one.way, one.trained) == (way.name, trained) and one.seed in seeds]
+    return own if [one.seed for one in own] == seeds else []
+
+
+def not_measured(found: Iterable[Smaller]) -> str:
+    """Name the ways that are not among what was ``found``; say nothing if all are."""
+    ways = {one.way for one in found}
+    waiting = [way.name for way in WAYS if way.name not in ways]
+    return f"Not measured yet: {', '.join(waiting)}." if waiting else ""
 
 
 @dataclass(frozen=True)

@@ -135,3 +135,22 @@ def test_robustness_that_is_tracked_is_not_made_again(bench, mnist, recipe, monk
     kept.write_all(kept.tracked(bench.records) / path.name, [one for one in every if one.corruption != "blur"])
     MAKERS["robustness"](bench)
     assert trained[2:] == ["1", "2", "3", "A3"]  # none is whole
+
+
+def test_what_is_tracked_of_a_smaller_step_is_not_made_again(bench, mnist, monkeypatch):
+    from mnist_lab.analysis import smaller
+
+    ways = [one for one in smaller.WAYS if one.name in ("32 bits", "8 bits", "50% of the weights, trained so")]
+    monkeypatch.setattr(smaller, "WAYS", ways)
+    (path,) = MAKERS["smaller"](bench)
+    every = kept.read_all(path, smaller.Smaller)
+    assert [one.way for one in every] == [way.name for way in ways]
+    assert smaller.not_measured(every) == ""
+    others = [one for one in every if one.way != "8 bits"]
+    assert smaller.not_measured(others) == "Not measured yet: 8 bits."
+    older = others[0].model_copy(update={"trained": "3-0123456789", "way": "8 bits"})
+    kept.write_all(kept.tracked(bench.records) / path.name, [*others, older])
+    done = []
+    monkeypatch.setattr(Bench, "do", lambda self, what, tasks: done.extend(what for _ in tasks) or [dict(every[1])])
+    (path,) = MAKERS["smaller"](bench)
+    assert done == ["shrink"] and kept.read_all(path, smaller.Smaller) == every

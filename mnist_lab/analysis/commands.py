@@ -1,4 +1,4 @@
-"""``mnist-lab analyse``: makes what the notebooks on errors, trust, insides and handwriting read."""
+"""``mnist-lab analyse``: makes what the notebooks of evidence read of trained networks."""
 
 import argparse
 from collections.abc import Sequence

@@ -17,6 +17,8 @@ from mnist_lab.analysis.errors import Budget, Exchange, Group
 from mnist_lab.analysis.robustness import CLEAN, Robustness, clear_change
 from mnist_lab.analysis.smaller import Narrow, Smaller
 from mnist_lab.evidence.figures import STEP_COLOURS, TARGET_COLOUR
+from mnist_lab.evidence.records import Record
+from mnist_lab.evidence.results import begin_alike
 from mnist_lab.evidence.uncertainty import mean_interval
 from mnist_lab.fields.figures import COLOURS, tidy
 
@@ -257,13 +259,16 @@ def robustness(found: Sequence[Robustness], title: str, columns: int = 6) -> Fig
     return figure
 
 
-def ingredients(found: Sequence[Robustness], rows: Sequence[str], title: str) -> Figure:
+def ingredients(found: Sequence[Robustness], steps: Sequence[Record], title: str) -> Figure:
     """Show by what factor each ingredient changes the errors on each corruption, from one row of the table of steps to
-    the next; what is no larger than the luck of the seeds has no number."""
-    of = {(one.name, one.corruption): one for one in found}
-    pairs = list(pairwise(rows))
+    the next; what is no larger than the luck of the seeds has no number. The records of ``steps`` are in their order.
+    """
+    of, rows = {(one.name, one.corruption): one for one in found}, {one.name: one for one in reversed(steps)}
+    names = list(dict.fromkeys(one.name for one in steps))
+    pairs = {(before, after): begin_alike(rows[before], rows[after]) for before, after in pairwise(names)}
     kinds = [CLEAN, *CORRUPTIONS]
-    factors = [[clear_change(of[before, kind], of[after, kind]) for before, after in pairs] for kind in kinds]
+    factors = [[clear_change(of[before, kind], of[after, kind], alike) for (before, after), alike in pairs.items()]
+               for kind in kinds]  # fmt: skip
     shades = np.log2([[1.0 if one is None else one for one in line] for line in factors])
     figure = Figure(figsize=(8.3, 0.29 * len(kinds) + 1.2), layout="constrained")
     figure.suptitle(title)
@@ -278,7 +283,7 @@ def ingredients(found: Sequence[Robustness], rows: Sequence[str], title: str) ->
     axis.xaxis.tick_top()
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    axis.set_xlabel("errors as a multiple of those before (mean over strengths; · no clear change)", fontsize=9)
+    axis.set_xlabel("errors, times those before (geometric mean over strengths; · no clear change)", fontsize=9)
     return figure
 
 

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from mnist_lab.analysis.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from mnist_lab.analysis.networks import Training, load
+from mnist_lab.evidence.uncertainty import paired, welch
 from mnist_lab.experiment import load_data
 from mnist_lab.training import evaluate
 
@@ -65,7 +66,10 @@ def gather(
 
 
 def told_of(known: Iterable[Robustness], group: Sequence[Training], images: int) -> list[Robustness]:
-    """Return what is ``known`` of the trainings of one recipe, on so many images; nothing if some of it is not."""
+    """Return what is ``known`` of the trainings of one recipe, on so many images; nothing if some of it is not.
+
+    Corruptions are known by their names: one that is changed needs another.
+    """
     own = [
         one for one in known if (one.trained, one.images, len(one.correct)) == (group[0].trained, images, len(group))
     ]
@@ -90,10 +94,11 @@ def overall(found: Iterable[Robustness]) -> dict[str, float]:
     return {name: fmean(of[kind] for kind in CORRUPTIONS) for name, of in mean_errors(found).items()}
 
 
-def clear_change(before: Robustness, after: Robustness) -> float | None:
-    """Return by what factor the mean errors change; None if that is no more than the luck of the seeds."""
-    from mnist_lab.evidence.uncertainty import welch
+def clear_change(before: Robustness, after: Robustness, in_pairs: bool) -> float | None:
+    """Return by what factor errors change, the geometric mean over strengths; None if it may be the luck of the seeds.
 
+    With ``in_pairs`` seeds are compared one by one: those of rows that begin as one training.
+    """
     old, new = (np.log(one.errors).mean(1).tolist() for one in (before, after))  # of each seed, over the strengths
-    difference = welch(old, new)
+    difference = (paired if in_pairs else welch)(old, new)
     return float(np.exp(difference.mean)) if difference is not None and difference.is_clear else None

@@ -57,11 +57,9 @@ def squeeze(way: Way, model: nn.Sequential, recipe: AnyRecipe, train: Split, pro
 
 
 def shrink(way: Way, model: nn.Sequential) -> nn.Sequential:
-    """Return a trained network made smaller at once; bits of 8 and fewer come after norms are folded."""
+    """Return a trained network made smaller at once; bits come after norms are folded."""
     model = copy.deepcopy(model)
-    if way.family == "bits" and way.amount == 16:
-        model = model.half().float()
-    elif way.family == "zeros":
+    if way.family == "zeros":
         prune(model, way.amount)
     elif way.family == "rank":
         reduce_rank(model, int(way.amount))

@@ -123,6 +123,8 @@ def make(way: Way, training: Training, folder: Path) -> dict:
     else:
         model = shrink(way, load(training, folder))
     deployed = fold_batch_norm(model)
+    if way.family == "bits" and way.amount == 16:
+        deployed = deployed.half().float()
     size, work = cost(way, deployed)
     if way.family == "bits" and way.amount <= 8:
         quantise(deployed, int(way.amount), ranges_of(training.recipe, deployed, data.train))
@@ -191,8 +193,10 @@ def staying_pruned(parts: Parts) -> Iterator[None]:
     """Keep the weights at 0 that are 0 now, after every update."""
     pruned = copy.deepcopy(parts.model)
     hook = parts.optimizer.register_step_post_hook(lambda *_: copy_zeros(pruned, parts.model))
-    yield
-    hook.remove()
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def train_shrinking(way: Way, training: Training, data: Dataset, begun: Mapping[str, dict]) -> nn.Sequential:
@@ -202,7 +206,7 @@ def train_shrinking(way: Way, training: Training, data: Dataset, begun: Mapping[
     start = epochs_before(recipe)
     go_on(parts, begun, start)
     for epoch in range(start, recipe.epochs):
-        if epoch:
+        if epoch or way.family != "bits":  # a network that never trained has no ranges
             squeeze(way, parts.model, recipe, data.train, progress=(epoch - start + 1) / (recipe.epochs - start))
         with staying_pruned(parts) if way.family == "zeros" else contextlib.nullcontext():
             learn(parts, recipe)

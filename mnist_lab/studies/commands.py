@@ -165,6 +165,8 @@ def ablate(options: argparse.Namespace, root: Path | None = None) -> int:
 
 def search(options: argparse.Namespace, root: Path | None = None) -> int:
     """Try recipes, or with --best confirm the best of them; print what they reach."""
+    from optuna.storages import InMemoryStorage
+
     from mnist_lab.capacity import usable_processes
     from mnist_lab.recipe import Settings
     from mnist_lab.studies.search import confirmation, optimise, trials
@@ -186,6 +188,8 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     extent = {"epochs": options.epochs, "folds": options.folds}
     alike = {(one.epochs, trials.folds_of(known)) for one in known} == {tuple(extent.values())}
     if known and not study.trials and (options.best or alike):
+        if options.best:  # another search may begin in the database
+            study = optimise.open_study(InMemoryStorage())
         optimise.take_over(study, known)
         print(f"going on from {len(known)} tracked trials")
     if options.best:

@@ -1,5 +1,7 @@
 """Figures show what they are given; how they look was judged by eye."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -74,7 +76,8 @@ def test_every_corruption_has_a_panel_with_every_recipe(spoilt):
 
 
 def test_a_change_that_is_not_clear_has_no_number(spoilt):
-    axis = figures.ingredients(spoilt, ["1", "2", "3"], "a title").axes[0]
+    steps = [SimpleNamespace(name=name, opening_loss=float(name)) for name in ("1", "2", "3")]
+    axis = figures.ingredients(spoilt, steps, "a title").axes[0]
     texts = [text.get_text() for text in axis.texts]
     assert texts[:2] == ["·", "·"]  # all seeds alike without a corruption: no spread to compare with
     assert texts[2].startswith("x 0.")

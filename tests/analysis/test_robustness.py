@@ -52,19 +52,25 @@ def test_a_change_is_clear_or_the_luck_of_seeds():
         return Robustness(name=name, trained="", corruption="blur", images=10_000, correct=correct)
 
     before, half, alike = of("2", [100, 110, 90]), of("3", [50, 55, 45]), of("3", [95, 120, 90])
-    assert robustness.clear_change(before, half) == pytest.approx(0.5, rel=1e-3)
-    assert robustness.clear_change(before, alike) is None
-    assert robustness.clear_change(before, of("3", [100])) is None
+    assert robustness.clear_change(before, half, in_pairs=False) == pytest.approx(0.5, rel=1e-3)
+    assert robustness.clear_change(before, alike, in_pairs=False) is None
+    assert robustness.clear_change(before, of("3", [100]), in_pairs=False) is None
+    little = of("3", [97, 108, 88])  # less than the seeds differ, but in each of them
+    assert robustness.clear_change(before, little, in_pairs=False) is None
+    assert robustness.clear_change(before, little, in_pairs=True) == pytest.approx(0.976, rel=1e-2)
 
 
 def test_kinds_start_with_none():
     assert robustness.kinds()[0] == CLEAN and len(robustness.kinds()) == 19
 
 
-def test_a_training_of_another_recipe_is_no_place_for_these_scores(training):
+def test_scores_of_another_recipe_or_of_other_images_are_not_taken_for_these(training):
     other = Training("3", replace(training.recipe, epochs=5), training.settings)
-    digests = {networks.digest([one.place.as_posix()]) for one in (training, other)}
-    assert len(digests) == 2
+    scores = [(kind, [[1] if kind == CLEAN else [1] * STRENGTHS]) for kind in robustness.kinds()]
+    told = robustness.gather([training], scores, images=10)
+    assert robustness.told_of(told, [training], 10) == told
+    assert robustness.told_of(told, [other], 10) == robustness.told_of(told, [training], 20) == []
+    assert robustness.told_of(told, [training, training], 10) == robustness.told_of(told[:-1], [training], 10) == []
 
 
 def test_errors_have_a_row_for_each_seed():

@@ -100,7 +100,10 @@ def open_study(storage: str | BaseStorage) -> optuna.Study:
 
 
 def take_over(study: optuna.Study, tried: Sequence[Trial]) -> None:
-    """Put the trials that an older study ``tried``, as its records tell, into a new one, which goes on from them."""
+    """Put the trials that an older study ``tried``, as its records tell, into a new one, which goes on from them.
+
+    What the records do not tell is lost: the epochs of a fold, by which a first fold is found hopeless.
+    """
     folds, by_number = folds_of(tried), {one.number: one for one in tried}
     study.set_user_attr("epochs", tried[0].epochs)
     study.set_user_attr("folds", folds)
@@ -116,7 +119,7 @@ def as_told(one: Trial, folds: int) -> FrozenTrial:
     names = ("network", "parameters", "products", "losses", "accuracies", "seconds", "commit")
     return create_trial(
         state=TrialState[one.state.upper()],
-        value=one.loss if one.losses else None,
+        value=one.loss if one.losses and one.state != "fail" else None,
         params=dict(one.choices),
         distributions=space.distributions(one.choices),
         intermediate_values=means,

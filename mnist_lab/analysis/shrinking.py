@@ -73,13 +73,25 @@ def convolutions(model: nn.Module) -> list[nn.Conv2d]:
 
 @torch.no_grad()
 def prune(model: nn.Sequential, share: float) -> None:
-    """Set the smallest weights of all convolutions together to 0, so that this ``share`` is left."""
+    """Set the weights of all convolutions that matter least to 0, so that this ``share`` of all is left."""
     weights = [layer.weight for layer in convolutions(model)]
-    magnitudes = torch.cat([weight.abs().flatten() for weight in weights])
-    gone = len(magnitudes) - round(share * len(magnitudes))
-    threshold = magnitudes.kthvalue(gone).values if gone else -1
-    for weight in weights:
-        weight[weight.abs() <= threshold] = 0
+    scores = [importance(weight) for weight in weights]
+    every = torch.cat([score.flatten() for score in scores])
+    gone = len(every) - round(share * len(every))
+    threshold = every.kthvalue(gone).values if gone else -1
+    for weight, score in zip(weights, scores, strict=True):
+        weight[score <= threshold] = 0
+
+
+def importance(weight: Tensor) -> Tensor:
+    """Return how much each weight of a layer matters: its square, as a share of those that are no smaller.
+
+    Lee et al., "Layer-adaptive sparsity for the magnitude-based pruning", ICLR 2021. A norm follows the layer, so its
+    weights may be of any size: sizes alone would empty whole layers.
+    """
+    squares, order = weight.flatten().square().sort()
+    shares = squares / squares.flip(0).cumsum(0).flip(0).clamp(min=1e-30)
+    return torch.empty_like(shares).scatter(0, order, shares).view_as(weight)
 
 
 @torch.no_grad()

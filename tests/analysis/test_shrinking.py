@@ -96,3 +96,18 @@ def test_costs_are_those_of_the_deployed_network():
 def test_a_network_without_templates_is_refused():
     with pytest.raises(ValueError, match="has no templates"):
         shrinking.templates(SkeletonNet())
+
+
+def test_the_importance_of_a_weight_is_by_its_layer():
+    small = torch.tensor([3.0, -1.0, 0.0, 2.0]).view(4, 1, 1, 1)
+    found = shrinking.importance(small).flatten().tolist()
+    assert found == pytest.approx([1, 1 / 14, 0, 4 / 13])
+    assert shrinking.importance(100 * small).flatten().tolist() == pytest.approx(found)
+
+
+def test_no_layer_is_emptied(network):
+    with torch.no_grad():
+        shrinking.convolutions(network)[3].weight *= 1e-4  # a norm follows
+    shrinking.prune(network, 0.3)
+    alive = [int((layer.weight != 0).sum()) for layer in shrinking.convolutions(network)]
+    assert min(alive) > 0 and alive[3] > 0.1 * shrinking.convolutions(network)[3].weight.numel()

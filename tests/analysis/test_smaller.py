@@ -10,6 +10,7 @@ from mnist_lab.analysis import networks, shrinking, smaller
 from mnist_lab.analysis.networks import Training
 from mnist_lab.analysis.shrinking import Way
 from mnist_lab.experiment import assemble, initial_network, load_data, train
+from mnist_lab.fields.trace import trace
 from mnist_lab.models import fold_batch_norm
 from mnist_lab.speed.compiled import compiled
 
@@ -31,7 +32,11 @@ def test_so_many_weights_stay(training, store, data, tuned):
     alive = sum(int((layer.weight != 0).sum()) for layer in layers)
     assert alive / sum(layer.weight.numel() for layer in layers) == pytest.approx(0.3, abs=0.002)
     size, work = shrinking.cost(way, fold_batch_norm(model))
-    assert size < 0.5 * 4 * 7946 and work < 450_312 / 2
+    products = sum(
+        int((layer.weight != 0).sum()) * row.size_out**2
+        for layer, row in zip(layers, [row for row in trace(model) if row.kind == "Conv2d"], strict=True)
+    )
+    assert size < 0.5 * 4 * 7946 and work == products < 450_312
 
 
 def test_a_network_trains_on_while_weights_go_and_while_bits_are_few(training, data):

@@ -20,7 +20,7 @@ from mnist_lab.data import Split
 from mnist_lab.models import MODELS, build
 
 OURS = dict(MODELS)  # to which a notebook may add
-STRICT = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)  # of recipes and of what files hold
 
 
 class ParameterError(LabError, ValueError):
@@ -62,7 +62,7 @@ class AnyRecipe(Protocol):
     def before_scoring(self, model: nn.Module, train: Split) -> None: ...
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(config=STRICT)
 class Recipe:
     """Everything that decides what is trained and how. Nothing has a default: a step states it all."""
 
@@ -133,7 +133,7 @@ class Recipe:
         """Leave ``model`` as training left it; a recipe of the search measures its norms anew here."""
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(config=STRICT)
 class Settings:
     """Where and on what a recipe runs."""
 

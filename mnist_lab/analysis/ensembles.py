@@ -6,13 +6,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mnist_lab.analysis.networks import Training, of_seeds, probabilities
 from mnist_lab.experiment import load_data
 from mnist_lab.fields.trace import facts
 from mnist_lab.models import PARAMETER_BUDGET
-from mnist_lab.recipe import AnyRecipe, Settings
+from mnist_lab.recipe import STRICT, AnyRecipe, Settings
 
 SIZES = (1, 2, 3, 5, 10, 30)  # networks asked together
 DRAWS = 200  # of each size, from the seeds there are
@@ -91,7 +91,7 @@ def lesson(found: np.ndarray, labels: np.ndarray) -> Lesson:
 class Shared(BaseModel):
     """An ensemble whose networks have one budget of parameters together."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     name: str  # of the recipe of each network
     trained: str  # see networks.Training

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mnist_lab.analysis.networks import AnalysisError, Training, load
 from mnist_lab.data import Split
 from mnist_lab.download import TIMEOUT, socket_timeout
+from mnist_lab.recipe import STRICT
 from mnist_lab.runtime import ROOT
 from mnist_lab.training import evaluate
 
@@ -19,7 +20,7 @@ QMNIST = "QMNIST, the 50,000 lost test images"
 class Fresh(BaseModel):
     """What the seeds of one recipe read of digits from elsewhere."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     name: str  # of the recipe
     trained: str  # see networks.Training

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -19,6 +19,7 @@ from mnist_lab.batches import OrderedBatches, normalise
 from mnist_lab.data import Split
 from mnist_lab.experiment import load_data
 from mnist_lab.models import fold_batch_norm, leaves
+from mnist_lab.recipe import STRICT
 from mnist_lab.runtime import make_repeatable, write_whole
 from mnist_lab.training import predict
 
@@ -33,7 +34,7 @@ RANDOM_SEED = 900  # of the network that was never trained
 class Inside(BaseModel):
     """What was looked at, beside the arrays in a file of their own."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     trained: str  # see networks.Training
     seed: int

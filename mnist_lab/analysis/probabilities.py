@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor
 
 from mnist_lab.analysis.kept import read_all, read_checked
 from mnist_lab.analysis.networks import Training
+from mnist_lab.recipe import STRICT
 from mnist_lab.runtime import write_whole
 
 LEVELS = np.concatenate([np.arange(-12, -7), np.arange(-7, -4, 0.5), np.arange(-4, 4, 1 / 16), np.arange(4, 14, 1 / 8)])
@@ -29,7 +30,7 @@ INDEX = "probabilities.json"
 class Packed(BaseModel):
     """A file of codes, and what it was made from."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     name: str  # of the recipe
     trained: str  # see networks.Training

@@ -5,12 +5,13 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mnist_lab.analysis.corruptions import CORRUPTIONS, STRENGTHS, corrupt
 from mnist_lab.analysis.networks import Training, load
 from mnist_lab.evidence.uncertainty import paired, welch
 from mnist_lab.experiment import load_data
+from mnist_lab.recipe import STRICT
 from mnist_lab.training import evaluate
 
 FILE = "robustness.json"
@@ -20,7 +21,7 @@ CLEAN = "none"  # in place of a corruption's name
 class Robustness(BaseModel):
     """What the seeds of one recipe read of test images that are corrupted in one way."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     name: str  # of the recipe
     trained: str  # see networks.Training

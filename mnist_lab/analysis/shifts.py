@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -11,6 +11,7 @@ from mnist_lab.analysis.networks import Training, probabilities
 from mnist_lab.data import Split
 from mnist_lab.experiment import load_data
 from mnist_lab.fields.trace import facts
+from mnist_lab.recipe import STRICT
 
 FILE = "shifts.json"
 NEXT = [(0, 1), (1, 0), (0, -1), (-1, 0)]  # rows down, columns to the right
@@ -21,7 +22,7 @@ COPIES = {1: [(0, 0)], 5: [(0, 0), *NEXT], 9: [(0, 0), *NEXT, *DIAGONAL]}
 class Shifted(BaseModel):
     """What a network reads if the mean of its probabilities over several copies of an image is its answer."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     trained: str  # see networks.Training
     seed: int

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -24,7 +24,7 @@ from mnist_lab.data import Dataset
 from mnist_lab.evidence.records import Record
 from mnist_lab.experiment import Parts, assemble, load_data
 from mnist_lab.models import fold_batch_norm
-from mnist_lab.recipe import AnyRecipe
+from mnist_lab.recipe import STRICT, AnyRecipe
 from mnist_lab.runtime import write_whole
 from mnist_lab.speed.compiled import compiled
 from mnist_lab.training import evaluate, train_one_epoch
@@ -35,7 +35,7 @@ FILE = "smaller.json"
 class Smaller(BaseModel):
     """One network that was made smaller, and what it reads."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     trained: str  # what it was made from, or as: see networks.Training
     way: str  # of making it smaller, in words
@@ -208,6 +208,8 @@ def train_shrinking(way: Way, training: Training, data: Dataset, begun: Mapping[
     for epoch in range(start, recipe.epochs):
         if epoch or way.family != "bits":  # a network that never trained has no ranges
             squeeze(way, parts.model, recipe, data.train, progress=(epoch - start + 1) / (recipe.epochs - start))
+        if way.family == "zeros" and parts.average is not None:
+            parts.average.updates.zero_()  # it starts anew, or it would mix networks that have other weights
         with staying_pruned(parts) if way.family == "zeros" else contextlib.nullcontext():
             learn(parts, recipe)
     scored = parts.model if parts.average is None else parts.average.model

@@ -10,14 +10,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ValidationError, model_validator
 from torch import Tensor
 
 from mnist_lab import LabError
 from mnist_lab.data import MNIST_NAME, Dataset, Split
 from mnist_lab.experiment import Run
 from mnist_lab.fields.trace import Facts, facts
-from mnist_lab.recipe import AnyRecipe, Settings
+from mnist_lab.recipe import STRICT, AnyRecipe, Settings
 from mnist_lab.runtime import ROOT, Environment, environment, pick_device, write_whole
 from mnist_lab.training import Epoch
 
@@ -52,7 +52,7 @@ class Mistake:
 class Record(BaseModel):
     """One training run, complete enough to make it again and to draw every figure of it."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
     kind: Kind
     name: str  # of the recipe: "3", "3a" for the intermediate row on the way to it, "sgd", "A3 no dropout"

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from mnist_lab.experiment import load_data
 from mnist_lab.recipe import STRICT, Recipe, Settings
@@ -33,7 +33,7 @@ SEEDS = range(5)  # that are trained until the target is reached
 class Benchmark(BaseModel):
     """Everything that is measured; None is "not measured"."""
 
-    model_config = ConfigDict(**STRICT, frozen=True)
+    model_config = STRICT
 
     kind: Literal["benchmark"]
     recipe: Recipe

@@ -30,7 +30,7 @@ class BenchmarkError(LabError):
     """A benchmark could not be measured or read."""
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(config=STRICT)
 class Throughput:
     """How much so many processes of so many threads train together."""
 
@@ -41,7 +41,7 @@ class Throughput:
     ratio: float  # to one process of one thread with the same layers, median over the rounds
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(config=STRICT)
 class Reached:
     """How soon a run is at the target on the test images, and stays there; for each seed, None if it does not."""
 

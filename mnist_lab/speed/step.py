@@ -47,7 +47,7 @@ CAUSES = ("arithmetic", "dispatch", "page_faults", "memory")
 REPEATED = 0.3  # seconds that a part is repeated for
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(config=STRICT)
 class Cost:
     """Microseconds that a part of a training step takes, by cause."""
 

@@ -35,7 +35,7 @@ BASELINE_POLICY, BASELINE_SHARE = Policy(rotation=7.0, shift=2, scale=0.05), 0.2
 LAYERS: dict[str, Prepare] = {"compiled layers": compiled, "PyTorch's layers": AS_IT_IS}  # the fastest first
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(config=STRICT)
 class Way:
     """One way to train, and how fast it was."""
 

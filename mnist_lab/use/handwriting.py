@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mnist_lab.use.collections import Drawn
-from mnist_lab.use.network import SIDE
+from mnist_lab.use.network import SIDE, STRICT
 from mnist_lab.use.preprocess import NoDigit, find_digits
 
 RECORD = Path("notebooks", "records", "analysis", "handwriting.json")
@@ -26,7 +26,7 @@ NOTE = (
 class Counts(BaseModel):
     """What one network made of one collection of pictures."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     wrong: dict[str, int]  # for each condition, how many were misread; what gives no single digit is
     unsure: int  # of the fitted ones
@@ -36,7 +36,7 @@ class Counts(BaseModel):
 class Reader(BaseModel):
     """What one network made of the test images and of every collection."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     seed: int
     test_wrong: int  # of MNIST's 10,000 test images as they are
@@ -46,7 +46,7 @@ class Reader(BaseModel):
 class Handwriting(BaseModel):
     """What was measured, over all seeds."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     recipe: dict[str, str | int | float | bool]
     sure_from: float

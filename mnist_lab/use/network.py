@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from pydantic import BaseModel, ConfigDict, Field
 
 SIDE = 28  # pixels of an image, either way
+STRICT = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)  # of what a file may hold
 
 Size = Annotated[int, Field(ge=1, le=4096)]
 
@@ -19,7 +20,7 @@ Size = Annotated[int, Field(ge=1, le=4096)]
 class Layer(BaseModel):
     """One layer; the weights and the bias of layer 3 are the arrays "3.weight" and "3.bias"."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    model_config = STRICT
 
     kind: Literal["convolution", "linear", "max pooling", "average pooling", "ReLU", "SiLU", "flatten"]
     kernel: Size = 1  # of a pooling; a convolution's is in the shape of its weights

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
+from mnist_lab.use.network import STRICT
 from mnist_lab.use.preprocess import Box, find_digits
 from mnist_lab.use.weights import Network
 
@@ -17,7 +18,7 @@ CLOSE = 0.1  # a runner-up of at least this probability is named
 class Confidence(BaseModel):
     """From which probability on a reading is sure: measured on images that were held out of training."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
     sure_from: float  # the least probability of a reading that is sure
     images: int  # held out of training, on which this was measured

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save as as_safetensors
 
 from mnist_lab import LabError
-from mnist_lab.use.network import SIDE, Layer, compute, output_shapes
+from mnist_lab.use.network import SIDE, STRICT, Layer, compute, output_shapes
 
 if TYPE_CHECKING:
     from mnist_lab.use.reading import Reading
@@ -34,7 +34,7 @@ class WeightsError(LabError):
 class Header(BaseModel):
     """What a file says of its network."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
     format: Literal[1]
     model: str  # its class in models.py

@@ -55,6 +55,17 @@ def test_a_network_trains_on_while_weights_go_and_while_bits_are_few(training, d
     assert not any(parametrize.is_parametrized(layer) for layer in shrinking.convolutions(ended[Way("bits", 2, True)]))
 
 
+def test_an_average_starts_anew_where_weights_go(training, data, monkeypatch):
+    plain = Training("3", replace(training.recipe, epochs=3), training.settings)
+    begun = smaller.begin(plain, data)
+    monkeypatch.setattr(smaller, "learn", lambda parts, recipe: parts.average.update())  # nothing is learned
+    pruned = smaller.train_shrinking(Way("zeros", 0.5, True), plain, data, begun).state_dict()
+    for name, weight in pruned.items():
+        left = weight != 0
+        assert torch.allclose(weight[left], begun["model"][name][left], atol=1e-6), name
+    assert not torch.allclose(begun["average"]["0.0.weight"], begun["model"]["0.0.weight"], atol=1e-3)
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 4])
 def test_a_run_that_goes_on_ends_like_one_that_did_not_stop(training, data, epochs):
     plain = Training("3", replace(training.recipe, epochs=epochs), training.settings)

@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from mnist_lab.evidence.records import RecordError
 from mnist_lab.evidence.tables import Table
+from mnist_lab.recipe import STRICT
 from mnist_lab.runtime import write_whole
 from mnist_lab.studies.search.space import EVERY, distributions
 
@@ -25,7 +26,7 @@ PLACE = Path("search", "trials.json")  # in a folder of records
 class Trial(BaseModel):
     """A recipe that the search tried, on the folds that it came to."""
 
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = STRICT
 
     number: int
     state: Literal["complete", "pruned", "fail"]  # fail: it diverged

@@ -22,27 +22,31 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_targets_are_blended_with_the_mean_of_what_teachers_say_of_the_same_images(few):
-    seen = []
+def test_targets_are_blended_with_the_mean_of_what_teachers_say_of_the_undistorted_images(few):
+    asked = []
 
     class Says(nn.Module):
-        def __init__(self, logits: list[float]):
+        def __init__(self, weight: float):
             super().__init__()
-            self.logits = torch.tensor(logits)
+            self.weight = weight
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             assert not self.training and not torch.is_grad_enabled()
-            seen.append(images)
-            return self.logits.expand(len(images), -1)
+            asked.append(len(images))
+            return self.answer(images)
 
-    first, second = [3.0, *[0.0] * 9], [*[0.0] * 9, 2.0]
-    shuffled = ShuffledBatches(few, 20, seed=0, augment=STEP.distort())
-    (images, targets), *_ = DistilledBatches(shuffled, [Says(first).train(), Says(second)], 0.4)
-    assert seen[0] is images and seen[1] is images
-    said = (torch.tensor(first).softmax(0) + torch.tensor(second).softmax(0)) / 2
-    plain, labels = next(iter(ShuffledBatches(few, 20, seed=0, augment=STEP.distort())))
-    assert torch.equal(plain, images)
-    assert torch.allclose(targets, 0.6 * F.one_hot(labels, 10) + 0.4 * said)
+        def answer(self, images: torch.Tensor) -> torch.Tensor:
+            return self.weight * images.mean((1, 2, 3))[:, None] * torch.arange(10.0)  # another one for each image
+
+    teachers = [Says(1.0).train(), Says(-2.0)]
+    distorted, plain = (ShuffledBatches(few, 20, seed=0, augment=engine) for engine in (STEP.distort(), None))
+    taught = DistilledBatches(ShuffledBatches(few, 20, seed=0, augment=STEP.distort()), teachers, 0.4)
+    for (images, targets), (expected, labels), (undistorted, _) in zip(taught, distorted, plain, strict=True):
+        assert torch.equal(images, expected) and not torch.equal(images, undistorted)
+        said = torch.stack([teacher.answer(undistorted).softmax(1) for teacher in teachers]).mean(0)
+        assert torch.allclose(targets, 0.6 * F.one_hot(labels, 10) + 0.4 * said)
+    assert len(list(taught)) == len(taught) == len(plain)
+    assert sum(asked) == 2 * len(few)  # once about every image, in all epochs
 
 
 def test_teachers_are_trained_once_and_are_none_of_the_seeds(few, folder):
@@ -67,3 +71,11 @@ def test_an_assisted_step_learns_from_its_teachers(few, folder, settings):
     runs = [experiment.train(one, data, settings, print) for one in (recipe, recipe, STEP)]
     assert runs[0].history[-1].test == runs[1].history[-1].test != runs[2].history[-1].test
     assert runs[0].history[-1].train.loss > runs[2].history[-1].train.loss  # softer targets
+
+
+def test_an_assisted_step_may_have_several_views_of_every_image(few, folder):
+    recipe = Assisted(**asdict(STEP), family="track", name="", change="", teacher=0.5, teachers=1, views=2)
+    taught = recipe.batches(few, 0, None)
+    images, targets = next(iter(taught))
+    assert len(images) == len(targets) == 2 * STEP.batch_size
+    assert torch.equal(*targets.chunk(2)) and not torch.equal(*images.chunk(2))  # one answer for both views

@@ -15,7 +15,7 @@ from mnist_lab.recipe import ParameterError, Recipe
 from mnist_lab.studies.search.distortions import CutOut, ElasticEngine
 from mnist_lab.studies.search.notation import COMPACT
 from mnist_lab.studies.search.recipe import Variant
-from mnist_lab.studies.search.taught import RepeatedBatches, TaughtBatches
+from mnist_lab.studies.search.taught import RepeatedBatches, SelfTaughtBatches
 
 STEP = Recipe("CompactNet", 2, 20, 0.01, "one-cycle", 0.2, 0.9, 13.0, 2, 0.15, 10.0, 0, "tensor")
 
@@ -102,7 +102,7 @@ def test_filters_decay_and_biases_do_not():
 def test_a_teacher_is_heard_from_the_second_epoch_on(few):
     logits = torch.randn(10)
     teacher = Says(logits)
-    ours = TaughtBatches(ShuffledBatches(few, 20, seed=0, augment=made().augment()), teacher, 0.25)
+    ours = SelfTaughtBatches(ShuffledBatches(few, 20, seed=0, augment=made().augment()), teacher, 0.25)
     theirs = ShuffledBatches(few, 20, seed=0, augment=made().augment())
     assert len(ours) == len(theirs)
     for epoch in range(3):
@@ -119,7 +119,7 @@ def test_a_teacher_is_heard_from_the_second_epoch_on(few):
 
 def test_the_teacher_is_the_average(few, settings):
     parts = experiment.assemble(made(teacher=0.5), Dataset("few", few, few), settings)
-    assert isinstance(parts.batches, TaughtBatches) and parts.batches.teacher is parts.average.model
+    assert isinstance(parts.batches, SelfTaughtBatches) and parts.batches.average is parts.average.model
     with pytest.raises(ParameterError, match="let averaging be above 0"):
         experiment.assemble(made(teacher=0.5, averaging=0.0), Dataset("few", few, few), settings)
 

@@ -24,7 +24,7 @@ FOLDER = ROOT / "runs" / "teachers"
 FIRST_SEED = 1000  # no seed of a study is so high: a teacher is none of the networks that it teaches
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(config=STRICT)
 class Assisted(Variant):
     """A variant whose ``teacher`` share of every label is the mean of what several networks of the step say."""
 
@@ -33,7 +33,7 @@ class Assisted(Variant):
     def batches(self, train: Split, seed: int, average: nn.Module | None) -> DistilledBatches:
         """Return what is trained on; the teachers are trained first, on the same images."""
         step = Recipe(**{field.name: getattr(self, field.name) for field in fields(Recipe)})
-        return DistilledBatches(step.batches(train, seed, average), trained(step, train, self.teachers), self.teacher)
+        return DistilledBatches(self.untaught(train, seed), trained(step, train, self.teachers), self.teacher)
 
 
 def trained(recipe: AnyRecipe, images: Split, count: int) -> list[nn.Sequential]:

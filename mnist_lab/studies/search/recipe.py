@@ -18,7 +18,7 @@ from mnist_lab.recipe import STRICT, ParameterError, Recipe, one_of
 from mnist_lab.studies.search.distortions import DISTORTIONS, ElasticEngine
 from mnist_lab.studies.search.muon import MuonAndAdam
 from mnist_lab.studies.search.notation import ACTIVATIONS, NORMS, build, check
-from mnist_lab.studies.search.taught import RepeatedBatches, TaughtBatches
+from mnist_lab.studies.search.taught import RepeatedBatches, SelfTaughtBatches, TaughtBatches
 
 FAMILIES = (
     *("step 3", "images", "labels", "rate", "average", "batch", "optimizer", "network"),  # of its ablations
@@ -26,7 +26,7 @@ FAMILIES = (
 )
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(config=STRICT)
 class Variant(Recipe):
     """A recipe of ours, and options that no step has; as they are by default, it is the step's. An ``AnyRecipe``."""
 
@@ -71,14 +71,18 @@ class Variant(Recipe):
 
     def batches(self, train: Split, seed: int, average: nn.Module | None) -> ShuffledBatches | TaughtBatches:
         """Return what is trained on; from the second epoch on, the ``average`` may have a say in the targets."""
-        batches = super().batches(train, seed, average)
-        if self.views > 1:
-            batches = RepeatedBatches(train, self.batch_size, self.views, seed=seed, augment=self.augment())
+        batches = self.untaught(train, seed)
         if not self.teacher:
             return batches
         if average is None:
             raise ParameterError("a teacher is the moving average of the weights: let averaging be above 0")
-        return TaughtBatches(batches, average, self.teacher)
+        return SelfTaughtBatches(batches, average, self.teacher)
+
+    def untaught(self, train: Split, seed: int) -> ShuffledBatches:
+        """Return batches with the images' own labels, one view of each image or several."""
+        if self.views == 1:
+            return super().batches(train, seed, average=None)
+        return RepeatedBatches(train, self.batch_size, self.views, seed=seed, augment=self.augment())
 
     def loss(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the mean cross-entropy of a batch, to smoothed labels (Szegedy et al., CVPR 2016, section 7)."""

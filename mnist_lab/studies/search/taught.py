@@ -1,5 +1,6 @@
 """Batches that ask a teacher, or several, and batches that show an image more than once."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -7,9 +8,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mnist_lab.augment import Augment
-from mnist_lab.batches import ShuffledBatches, normalise
+from mnist_lab.batches import OrderedBatches, ShuffledBatches, normalise
 from mnist_lab.data import Split
 from mnist_lab.recipe import ParameterError
+from mnist_lab.training import predict
 
 
 class RepeatedBatches(ShuffledBatches):
@@ -32,62 +34,67 @@ class RepeatedBatches(ShuffledBatches):
         return order.to(device), None if numbers is None else numbers.to(device)
 
 
-class TaughtBatches:
-    """Batches whose labels are blended with what a ``teacher`` says of the undistorted images, but for the first epoch.
+class TaughtBatches(ABC):
+    """Batches whose labels are blended with what a teacher says of the undistorted images.
 
-    The teacher is the moving average of the network that is trained (as in Tarvainen and Valpola, "Mean teachers are
-    better role models", NeurIPS 2017, here with labels): nothing comes from outside, and it costs a forward pass. It
-    knows nothing in the first epoch. With a ``share`` w, the cross-entropy to the blended targets (B, classes) is
-    (1 - w) cross-entropy to the labels + w cross-entropy to the teacher's probabilities. Raises ParameterError on a
-    GPU, where the networks that train side by side have their average in common.
+    With a ``share`` w, the cross-entropy to the blended targets (B, classes) is (1 - w) cross-entropy to the labels + w
+    cross-entropy to the teacher's probabilities. For the first ``untaught`` epochs the labels stay as they are. Raises
+    ParameterError on a GPU, where networks train side by side on batches that they have in common.
     """
 
-    def __init__(self, batches: ShuffledBatches, teacher: nn.Module, share: float):
+    def __init__(self, batches: ShuffledBatches, share: float, untaught: int = 0):
         if batches.split.images.is_cuda:
             raise ParameterError("a teacher needs device cpu: networks side by side on a GPU have none of their own")
-        self.batches, self.teacher, self.share = batches, teacher, share
-        self.first = True
+        self.batches, self.share, self.untaught = batches, share, untaught
+
+    @abstractmethod
+    def said(self, chosen: Tensor) -> Tensor:
+        """Return the probabilities (B, classes) that the teacher gives to the ``chosen`` images (B,)."""
 
     def __len__(self) -> int:
         return len(self.batches)
-
-    @torch.no_grad()
-    def targets(self, chosen: Tensor, labels: Tensor) -> Tensor:
-        """Return the probabilities (B, classes) that the network should give to the ``chosen`` images (B,)."""
-        images = normalise(self.batches.split.images[chosen].float() / 255)
-        return blend(labels, self.teacher.eval()(images).softmax(1), self.share)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order, numbers = self.batches.draw_epoch()
-        first, self.first = self.first, False
+        taught, self.untaught = not self.untaught, max(0, self.untaught - 1)
         for start in range(0, len(order), self.batches.size):
             batch = slice(start, start + self.batches.size)
             images, labels = self.batches.cut(order[batch], None if numbers is None else numbers[batch])
-            yield images, labels if first else self.targets(order[batch], labels)
+            yield images, blend(labels, self.said(order[batch]), self.share) if taught else labels
 
 
-class DistilledBatches:
-    """Batches whose labels are blended with the mean of what several trained ``teachers`` say of the same images.
+class SelfTaughtBatches(TaughtBatches):
+    """Batches taught by the moving ``average`` of the network that is trained, but for the first epoch.
 
-    (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015, section 2; that teachers see the
-    images as distorted as the network does is from Beyer et al., CVPR 2022.) It costs their trainings, and a forward
-    pass of each for every batch. The ``share`` is that of :class:`TaughtBatches`. Raises ParameterError on a GPU.
+    (As in Tarvainen and Valpola, "Mean teachers are better role models", NeurIPS 2017, here with labels.) Nothing comes
+    from outside, and it costs a forward pass. The average knows nothing in the first epoch.
+    """
+
+    def __init__(self, batches: ShuffledBatches, average: nn.Module, share: float):
+        super().__init__(batches, share, untaught=1)
+        self.average = average
+
+    @torch.no_grad()
+    def said(self, chosen: Tensor) -> Tensor:
+        images = normalise(self.batches.split.images[chosen].float() / 255)
+        return self.average.eval()(images).softmax(1)
+
+
+class DistilledBatches(TaughtBatches):
+    """Batches taught by the mean of what several trained ``teachers`` say.
+
+    (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015, section 2.) Teachers are asked once
+    about every image, so that they cost their trainings and hardly more. To ask them about the images as distorted as
+    the network sees them (Beyer et al., CVPR 2022) takes a forward pass of each for every batch: more than the training
+    itself.
     """
 
     def __init__(self, batches: ShuffledBatches, teachers: Sequence[nn.Module], share: float):
-        if batches.split.images.is_cuda:
-            raise ParameterError("teachers need device cpu: networks side by side on a GPU have none of their own")
-        self.batches, self.share = batches, share
-        self.teachers = [teacher.eval() for teacher in teachers]
+        super().__init__(batches, share)
+        self.table = torch.stack([predict(one, OrderedBatches(batches.split)) for one in teachers]).mean(0)
 
-    def __len__(self) -> int:
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for images, labels in self.batches:
-            with torch.no_grad():
-                said = torch.stack([teacher(images).softmax(1) for teacher in self.teachers]).mean(0)
-            yield images, blend(labels, said, self.share)
+    def said(self, chosen: Tensor) -> Tensor:
+        return self.table[chosen]
 
 
 def blend(labels: Tensor, said: Tensor, share: float) -> Tensor:

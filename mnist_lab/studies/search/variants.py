@@ -131,14 +131,14 @@ def frontier(step: Recipe) -> list[Variant]:
 def tracks(step: Recipe) -> list[Variant]:
     """Return ``step`` with more work: several views of every image in a batch, or teachers that are trained first.
 
-    Updates are as many as ever, each of so many times the work; five teachers cost five trainings, and five forward
-    passes for every batch.
+    Updates are as many as ever, with several views each of so many times the work; five teachers cost five trainings.
     """
     change = partial(vary, step, "track")
     views = [change(f"{count}-views", f"{count} views of every image in a batch", views=count) for count in VIEWS]
     words = "half of every label from the mean of five other networks of step 3"
-    taught = vary(step, "track", "assisted", words, teacher=0.5)
-    return [*views, Assisted(**asdict(taught))]
+    taught = [change("assisted", words, teacher=0.5)]
+    taught += [change(f"assisted-{one.name}", f"{words}; {one.change}", teacher=0.5, views=one.views) for one in views]
+    return [*views, *(Assisted(**asdict(one)) for one in taught)]
 
 
 def apart(row_2a: Recipe, row_1: Recipe) -> list[Variant]:

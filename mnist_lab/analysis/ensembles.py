@@ -16,7 +16,7 @@ from mnist_lab.recipe import STRICT, AnyRecipe, Settings
 
 SIZES = (1, 2, 3, 5, 10, 30)  # networks asked together
 DRAWS = 200  # of each size, from the seeds there are
-SHARING = (2, 4, 8)  # networks that share one budget of parameters
+SHARING = (2, 3, 8)  # networks that share one budget of parameters: so many of a size on the frontier nearly fill it
 FILE = "ensembles.json"
 
 
@@ -105,7 +105,7 @@ class Shared(BaseModel):
 
 
 def sharing(step: AnyRecipe, smaller: Sequence[AnyRecipe]) -> list[tuple[str, AnyRecipe, int]]:
-    """Return name, recipe and number of the networks of each kind of ensemble: step 3 alone, and 2, 4 and 8 networks,
+    """Return name, recipe and number of the networks of each kind of ensemble: step 3 alone, and 2, 3 and 8 networks,
     each the largest of ``smaller`` that so many times fits the budget."""
     sizes = {one.name: facts(one.network()).trainable for one in smaller}
     chosen = [("3", step, 1)]

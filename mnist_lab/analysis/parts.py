@@ -222,7 +222,7 @@ def make_smaller(bench: Bench) -> list[Path]:
     known = read_all(tracked(bench.records) / smaller.FILE, smaller.Smaller)
     found = {way: smaller.told_of(known, way, trainings) for way in smaller.WAYS}
     missing = [way for way, told in found.items() if not told]
-    if missing:
+    if not all(way.tuned for way in missing):
         bench.train(trainings)
     if any(way.tuned for way in missing):
         bench.do("begin", [(smaller.keep_beginning, one, bench.networks) for one in trainings])

@@ -13,6 +13,7 @@ import numpy as np
 from mnist_lab.analysis.errors import ratio
 from mnist_lab.analysis.probabilities import loss
 from mnist_lab.evidence.uncertainty import Interval
+from mnist_lab.use.reading import Confidence
 
 CLAIMS = (0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001)  # chances of error, between bins
 BINS = 15  # of equal mass
@@ -100,6 +101,13 @@ class Threshold:
     unsure: float  # share of the answers
     risk: float  # errors among the others
     caught: float  # share of the errors that are called unsure
+
+
+def measured(sure: Confidence) -> Threshold:
+    """Return what the threshold of ``mnist-lab predict`` did to the answers that it was set on."""
+    wrong = sure.wrong_of_sure + sure.wrong_of_unsure
+    risk = sure.wrong_of_sure / max(1, sure.images - sure.unsure)
+    return Threshold(sure.unsure / sure.images, risk, sure.wrong_of_unsure / max(1, wrong))
 
 
 def apply_threshold(found: np.ndarray, labels: np.ndarray, threshold: float) -> Threshold:

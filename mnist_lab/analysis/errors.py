@@ -66,7 +66,10 @@ def read_as(records: Sequence[Record]) -> dict[int, int]:
 
 @dataclass(frozen=True)
 class Exchange:
-    """What one recipe reads that another misreads, over the seeds of both."""
+    """What one recipe reads that another misreads, over the seeds of both.
+
+    Fewer seeds exchange more by luck alone: only exchanges between equally many seeds are to be compared.
+    """
 
     before: str
     after: str

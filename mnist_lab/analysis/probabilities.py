@@ -3,8 +3,8 @@
 A code stands for log-odds. They are kept finely where it matters: for the digit that wins, and for digits in doubt.
 What is less likely than 1 : 50 is kept to a factor of 1.6, or 2.7 below 1 : 1,000; nothing counts as less likely than
 1 : 160,000. So most codes are alike. What a network of step 3 says of 10,000 images takes 24 kB, where float16,
-compressed as well, takes 68 kB, and its loss moves by a thousandth of itself. The winner is always kept; how far a
-loss moves is recorded with it.
+compressed as well, takes 68 kB, and its loss moves by less than a hundredth of itself. The winner is always kept; how
+far a loss moves is recorded with it.
 """
 
 import hashlib

@@ -1,8 +1,8 @@
 """What makes a network smaller: fewer bits, fewer weights, templates of low rank; and what the result costs.
 
 Integers are simulated in floating point, which rounds as they do. Bytes are those of the deployed network: norms
-folded, every weight with what it takes to read it back. Multiply-accumulates leave out those with a weight of 0, as
-only hardware that skips them would.
+folded, every weight with what it takes to read it back. Multiply-accumulates leave out those with a pruned weight, as
+only hardware that skips zeros would; weights that are rounded to 0 count.
 """
 
 import copy

@@ -29,15 +29,15 @@ def budget_table(found: Sequence[Budget]) -> Table:
     return Table(("", "seeds", "errors", *parts), rows, note)
 
 
-def exchange_table(found: Sequence[Exchange]) -> Table:
-    """Return what each step gained and lost."""
+def exchange_table(found: Sequence[Exchange], seeds: int) -> Table:
+    """Return what each step gained and lost; all exchanges are between so many ``seeds``."""
     columns = {
         "steps": lambda one: f"{one.before} → {one.after}",
         "now read": lambda one: f"{one.gained:.1f}",
         "now misread": lambda one: f"{one.lost:.1f}",
         "net": lambda one: f"{one.gained - one.lost:+.1f}",
     }
-    return Table.of(found, columns, "Test images, means over the seeds of both.")
+    return Table.of(found, columns, f"Test images, means over {seeds} seeds of each.")
 
 
 def ensembles_table(found: Sequence[Together]) -> Table:
@@ -202,7 +202,7 @@ def smaller_table(found: Sequence[Smaller]) -> Table:
     note = (
         '"Trained so": it shrank during the last third of its epochs, which are as many as ever; the others were '
         "trained first and shrunk after. Norms are folded. Bytes include scales, biases and what tells which weights "
-        "are there; multiply-accumulates leave out weights of 0."
+        "are there; multiply-accumulates leave out pruned weights."
     )
     return Table.of(groups, columns, note)
 

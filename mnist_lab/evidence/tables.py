@@ -143,7 +143,7 @@ def gains_table(gained: Sequence[Gain]) -> Table:
         "gain, points": lambda gain: signed(gain.points, digits=3),
         "95 % interval": lambda gain: signed_interval(gain.difference and gain.difference.interval, digits=3),
         "other writers too": lambda gain: signed_interval(gain.by_writer, digits=2),
-        "Hedges' g": lambda gain: UNKNOWN if gain.difference is None else signed(gain.difference.effect, digits=1),
+        "Hedges' g": lambda gain: signed(gain.difference and gain.difference.effect, digits=1),
         "p": lambda gain: UNKNOWN if gain.difference is None else p_value(gain.difference.p_value),
         "verdict": lambda gain: verdict(gain.difference),
     }
@@ -237,9 +237,9 @@ def percent(interval: Interval | None, digits: int = 2) -> str:
     return UNKNOWN if interval is None else " – ".join(f"{100 * end:.{digits}f}" for end in interval)
 
 
-def signed(difference: float, digits: int) -> str:
+def signed(difference: float | None, digits: int) -> str:
     """Return a difference with its sign; what is rounded to 0 is +0."""
-    return f"{round(difference, digits) + 0.0:+.{digits}f}"  # -0.0 + 0.0 is 0.0
+    return UNKNOWN if difference is None else f"{round(difference, digits) + 0.0:+.{digits}f}"  # -0.0 + 0.0 is 0.0
 
 
 def signed_interval(interval: Interval | None, digits: int) -> str:

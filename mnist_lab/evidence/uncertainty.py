@@ -72,7 +72,7 @@ class Difference:
     mean: float
     interval: Interval
     p_value: float
-    effect: float  # Hedges' g: the difference in standard deviations, corrected for few values
+    effect: float | None  # Hedges' g: the difference in standard deviations, corrected for few values; None for two
 
     @property
     def is_clear(self) -> bool:
@@ -110,11 +110,11 @@ def paired(before: Sequence[float], after: Sequence[float]) -> Difference | None
     from scipy import stats
 
     found, mean = stats.ttest_rel(after, before), statistics.fmean(differences)
-    effect = _for_few(len(differences) - 1) * mean / statistics.stdev(differences)
+    effect = for_few(len(differences) - 1, mean / statistics.stdev(differences))
     return Difference(mean, mean_interval(differences), float(found.pvalue), effect)
 
 
-def hedges_g(before: Sequence[float], after: Sequence[float]) -> float:
+def hedges_g(before: Sequence[float], after: Sequence[float]) -> float | None:
     """Return Hedges' g* of two samples that vary: their means' difference in units of the root of the
     mean of both variances, not pooled, as goes with Welch's test (Delacre et al., 2021, doi 10.31234/osf.io/tu6mp).
     """
@@ -122,12 +122,15 @@ def hedges_g(before: Sequence[float], after: Sequence[float]) -> float:
     n, m = len(before), len(after)
     degrees = (n - 1) * (m - 1) * (first + second) ** 2 / ((m - 1) * first**2 + (n - 1) * second**2)
     difference = statistics.fmean(after) - statistics.fmean(before)
-    return _for_few(degrees) * difference / math.sqrt((first + second) / 2)
+    return for_few(degrees, difference / math.sqrt((first + second) / 2))
 
 
-def _for_few(degrees: float) -> float:
-    """Return the factor that makes an effect size right on average when few values gave its spread."""
-    return math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees - 1) / 2)) / math.sqrt(degrees / 2)
+def for_few(degrees: float, effect: float) -> float | None:
+    """Return an effect size made right on average where few values gave its spread; None for one degree of freedom,
+    where no factor does."""
+    if degrees <= 1:
+        return None
+    return effect * math.exp(math.lgamma(degrees / 2) - math.lgamma((degrees - 1) / 2)) / math.sqrt(degrees / 2)
 
 
 def dunnett(
@@ -164,7 +167,7 @@ def dunnett(
                 mean=mean,
                 interval=(mean - bound * error, mean + bound * error),
                 p_value=max(0.0, 1 - inside(abs(mean) / error)),
-                effect=_for_few(degrees) * mean / spread,
+                effect=for_few(degrees, mean / spread),
             )
         )
     return found

@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from mnist_lab.analysis import handwriting, networks
+from mnist_lab.analysis import calibration, handwriting, networks
 from mnist_lab.experiment import load_data
 from mnist_lab.use.handwriting import Prepared
 
@@ -17,6 +17,7 @@ def test_confidence_is_measured_on_held_out_images(training):
     assert (found.images, found.networks, found.scored_on) == (2000, 6, "held-out")
     assert (found.unsure, found.wrong_of_sure, found.wrong_of_unsure) == (8, 1, 8)
     assert found.sure_from == probabilities[8].max()
+    assert calibration.measured(found) == calibration.apply_threshold(probabilities[None], labels, found.sure_from)
 
 
 def test_every_network_reads_every_collection(training, store):

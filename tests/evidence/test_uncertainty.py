@@ -294,3 +294,11 @@ def test_spreads_are_those_that_made_the_values():
         folds = [generator.normal(generator.normal(0, 2), 1, size).tolist() for size in (1, 2, 3, 3, 4, 2)]
         variances.append(np.square(uncertainty.nested_spreads(folds)))
     assert np.mean(variances, axis=0) == pytest.approx([4, 1], rel=0.08)
+
+
+def test_two_pairs_have_an_interval_and_no_effect_size():
+    found = uncertainty.paired([1.0, 2.0], [2.0, 4.0])
+    assert found.mean == 1.5 and found.interval == pytest.approx((1.5 - 12.706 * 0.5, 1.5 + 12.706 * 0.5), rel=1e-3)
+    assert found.effect is None
+    (one,) = uncertainty.dunnett([1.0, 2.0], [[2.0, 4.0]], in_blocks=True)
+    assert one.mean == 1.5 and one.interval[0] < 0 < one.interval[1] and one.effect is None

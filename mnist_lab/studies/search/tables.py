@@ -1,6 +1,7 @@
 """What ablations, frontier and tracks found: tables from their records. Runs on GPUs are left out."""
 
 import math
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -89,12 +90,16 @@ def against_baseline(log_losses: dict[str, dict[int, float]], name: str = BASELI
 
     ``log_losses`` holds one for each seed.
 
-    A seed decides the fold: what all recipes have in common there is no difference between them. On a logarithmic
-    scale, since a recipe with twice the loss has about twice the spread, too, and the comparison takes all to spread
-    alike. Recipes that lack a fold are left out. So are all, if the baseline does.
+    A seed decides the fold: what all recipes have in common there is no difference between them. Of several seeds of a
+    fold the mean counts. On a logarithmic scale, since a recipe with twice the loss has about twice the spread, too,
+    and the comparison takes all to spread alike. Recipes that lack a fold are left out. So are all, if the baseline
+    does.
     """
-    folds = range(FOLDS)
-    whole = {name: [one[fold] for fold in folds] for name, one in log_losses.items() if one.keys() >= set(folds)}
+    whole = {}
+    for recipe, own in log_losses.items():
+        folds = [[loss for seed, loss in own.items() if seed % FOLDS == fold] for fold in range(FOLDS)]
+        if all(folds):
+            whole[recipe] = [statistics.fmean(losses) for losses in folds]
     baseline = whole.pop(name, None)
     found = dunnett(baseline, list(whole.values()), in_blocks=True) if baseline and whole else None
     return dict(zip(whole, found, strict=True)) if found else {}
@@ -122,8 +127,8 @@ def ablation_table(found: Sequence[Outcome], of: str = "step 3") -> Table:
         "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
     }
     note = (
-        "Last epoch on held-out writers, a sixth of them for each seed; mean ± standard deviation over these folds. "
-        f"The loss is also given as a multiple of {of}'s (less is better), fold by fold, with Dunnett's interval: "
+        "Last epoch on held-out writers, a sixth of them for each seed; mean ± standard deviation over seeds. The "
+        f"loss is also given as a multiple of {of}'s (less is better), fold by fold, with Dunnett's interval: "
         "95 % confidence that all intervals hold together, if the logarithms of the losses spread alike. Label "
         "smoothing and mixup keep a network from being sure, which raises its loss: judge them by their accuracy. "
         f"{BUSY} They leave out measuring norm statistics anew."

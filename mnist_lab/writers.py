@@ -6,7 +6,9 @@ on. MNIST itself names no writers; QMNIST traced each image back to them (Yadav 
 Digits, NeurIPS 2019). Only its label files are needed.
 """
 
+import statistics
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -76,6 +78,12 @@ def deal(known: Writers) -> np.ndarray:
             fold_of[writer] = filled.index(min(filled))
             filled[fold_of[writer]] += count
     return np.array([fold_of[writer] for writer in known.writers.tolist()])
+
+
+def fold_means(by_seed: Mapping[int, float]) -> dict[int, float]:
+    """Return the mean of the values on each fold that has some, in order; seed s is scored on fold s mod 6."""
+    own = {fold: [value for seed, value in by_seed.items() if seed % FOLDS == fold] for fold in range(FOLDS)}
+    return {fold: statistics.fmean(values) for fold, values in own.items() if values}
 
 
 def held_out(train: Split, fold: int) -> tuple[Split, Split]:

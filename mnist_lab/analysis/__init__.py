@@ -1,1 +1,1 @@
-"""What trained networks get wrong, how sure they are, and what they see: the matter of four notebooks of evidence."""
+"""What trained networks get wrong, how sure they are, and what they see: the matter of five notebooks of evidence."""

@@ -57,7 +57,7 @@ def budget(records: Sequence[Record], name: str = "") -> Budget:
 
 
 def read_as(records: Sequence[Record]) -> dict[int, int]:
-    """Return as what each image that any of the runs misreads is read by most of those that misread it."""
+    """Return, for each image that any run misreads, the digit that most of those runs take it for."""
     seen: dict[int, Counter[int]] = defaultdict(Counter)
     for mistake in (mistake for one in records for mistake in one.mistakes):
         seen[mistake.index][mistake.predicted] += 1

@@ -12,11 +12,12 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from mnist_lab.analysis.kept import read_all, read_checked, write_all
+from mnist_lab.analysis.kept import read_checked
 from mnist_lab.analysis.networks import Training, load
 from mnist_lab.analysis.shrinking import convolutions, templates
 from mnist_lab.batches import OrderedBatches, normalise
 from mnist_lab.data import Split
+from mnist_lab.evidence.records import read_list, write_list
 from mnist_lab.experiment import load_data
 from mnist_lab.models import fold_batch_norm, leaves
 from mnist_lab.recipe import STRICT
@@ -109,12 +110,12 @@ def look(first: Training, second: Training, folder: Path, out: Path) -> None:
         neighbour_labels=data.train.labels[near].tolist(),
         sha256=hashlib.sha256(content.getvalue()).hexdigest(),
     )
-    write_all(out / FILE, [told])
+    write_list(out / FILE, [told])
 
 
 def read(folder: Path) -> tuple[Inside, Arrays] | None:
     """Return what was seen, None if nobody has looked yet. Raises AnalysisError for damaged files."""
-    items = read_all(folder / FILE, Inside)
+    items = read_list(folder / FILE, Inside)
     if not items:
         return None
     content = read_checked(folder / ARRAYS, items[0].sha256, FILE)

@@ -1,46 +1,25 @@
-"""What analyses leave behind: results that need not be computed twice, and the tracked files."""
+"""What analyses leave behind: results that need not be computed twice, and the folder of what is tracked."""
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from mnist_lab.analysis.networks import AnalysisError
 from mnist_lab.evidence.records import TRACKED
 from mnist_lab.runtime import write_whole
 
 FOLDER = "analysis"  # in the folder of tracked records, and in runs/
-Kind = TypeVar("Kind", bound=BaseModel)
 
 
 def once(path: Path, function: Callable[..., object], *arguments: object) -> object:
     """Return what ``function`` made of ``arguments``, plain values, and keep it as JSON in ``path``.
 
-    If the file is there, it is read instead: its name has to tell what it is of.
+    If the file is there, it is read instead: its name has to tell everything that the result depends on.
     """
     if not path.is_file():
         write_whole(path, json.dumps(function(*arguments)).encode())
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_all(path: Path, items: Sequence[BaseModel]) -> None:
-    """Write ``items`` as a list in JSON, an item a line. Raises OSError."""
-    write_whole(path, ("[\n" + ",\n".join(item.model_dump_json() for item in items) + "\n]\n").encode())
-
-
-def read_all(path: Path, kind: type[Kind]) -> list[Kind]:
-    """Return the items of a file; none if it has not been made yet. Raises AnalysisError if it is damaged."""
-    if not path.is_file():
-        return []
-    try:
-        return TypeAdapter(list[kind]).validate_json(path.read_bytes())
-    except ValidationError as error:
-        problem = error.errors()[0]
-        where = ".".join(map(str, problem["loc"])) or "all of it"
-        raise AnalysisError(f"{path} is damaged: {where}: {problem['msg']}") from None
 
 
 def read_checked(path: Path, sha256: str, named_by: str) -> bytes:

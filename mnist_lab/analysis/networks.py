@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -69,18 +69,17 @@ def published_third_steps() -> dict[str, AnyRecipe]:
     return {name: recipe for name, recipe in RECIPES.items() if name[1:] == "3"}
 
 
-def keep(training: Training, folder: Path) -> str:
-    """Train a network unless ``folder`` has it already, and keep its weights there; return its file's name.
+def keep(training: Training, folder: Path) -> None:
+    """Train a network unless ``folder`` has it already, and keep its weights there.
 
     Raises what :func:`experiment.train` raises, and OSError.
     """
 
-    def trained() -> nn.Module:
+    def trained() -> Mapping[str, Tensor]:
         data = load_data(training.settings)
-        return train(training.recipe, data, training.settings, lambda epoch: None, prepare=compiled).model
+        return train(training.recipe, data, training.settings, lambda epoch: None, prepare=compiled).model.state_dict()
 
     weights.keep(folder / training.place, trained)
-    return training.place.as_posix()
 
 
 def load(training: Training, folder: Path) -> nn.Sequential:

@@ -21,15 +21,15 @@ from mnist_lab.analysis import (
     shifts,
     smaller,
 )
-from mnist_lab.analysis.kept import once, read_all, tracked, write_all
+from mnist_lab.analysis.kept import once, tracked
 from mnist_lab.analysis.networks import ON_MNIST, AnalysisError, Training, digest, of_seeds
 from mnist_lab.data import load_mnist
-from mnist_lab.evidence.records import FOLDERS, Record
+from mnist_lab.evidence.records import FOLDERS, Record, read_list, write_list
 from mnist_lab.evidence.records import load as load_records
 from mnist_lab.recipe import AnyRecipe, Settings
 from mnist_lab.runtime import write_whole
 from mnist_lab.studies.search.tables import rows_of_steps
-from mnist_lab.studies.study import outcomes
+from mnist_lab.studies.study import outcome
 from mnist_lab.use.handwriting import RECORD
 from mnist_lab.use.reading import CONFIDENCE, load_confidence
 from mnist_lab.writers import FOLDS, deal, load_writers
@@ -98,7 +98,7 @@ class Bench:
 
     def write(self, name: str, items: Sequence[BaseModel]) -> list[Path]:
         """Write a part's ``items`` into the file of this name, and return it."""
-        write_all(self.out / name, items)
+        write_list(self.out / name, items)
         return [self.out / name]
 
     def do(self, what: str, tasks: Sequence[tuple]) -> list:
@@ -110,7 +110,7 @@ class Bench:
         found, problems = [None] * len(tasks), []
         for future in tqdm(as_completed(futures), what, len(tasks), unit="task", disable=None, leave=False):
             if future.cancelled() or future.exception() is not None:
-                problems += outcomes(future, 1)
+                problems.append(outcome(future))
             else:
                 found[futures[future]] = future.result()
         if problems:
@@ -162,7 +162,7 @@ def index(packed: Sequence[probabilities.Packed], bench: Bench) -> list[Path]:
     known |= {(one.name, one.scored_on): one for one in packed}
     known = {key: one for key, one in known.items() if one.trained == bench.trained(*key)}  # not of an older recipe
     path = bench.out / probabilities.INDEX
-    write_all(path, list(known.values()))
+    write_list(path, list(known.values()))
     return [path, *(bench.out / one.file for one in known.values() if (bench.out / one.file).is_file())]
 
 
@@ -195,7 +195,7 @@ def make_robustness(bench: Bench) -> list[Path]:
     groups += [of_seeds(name, one, range(bench.count(PUBLISHED)), bench.settings)
                for name, one in published.items()]  # fmt: skip
     images = QUICK_IMAGES if bench.changes else CORRUPTED
-    known = read_all(tracked(bench.records) / robustness.FILE, robustness.Robustness)
+    known = read_list(tracked(bench.records) / robustness.FILE, robustness.Robustness)
     found = [robustness.told_of(known, group, images) for group in groups]
     trainings = [one for group, told in zip(groups, found, strict=True) if not told for one in group]
     found.append(score_robustness(bench, trainings, images) if trainings else [])
@@ -219,7 +219,7 @@ def score_robustness(bench: Bench, trainings: Sequence[Training], images: int) -
 def make_smaller(bench: Bench) -> list[Path]:
     """Make step 3 smaller in every way. What is tracked of a way is not made again."""
     trainings = of_seeds("3", bench.steps()["3"], range(bench.count(SHRUNK)), bench.settings)
-    known = read_all(tracked(bench.records) / smaller.FILE, smaller.Smaller)
+    known = read_list(tracked(bench.records) / smaller.FILE, smaller.Smaller)
     found = {way: smaller.told_of(known, way, trainings) for way in smaller.WAYS}
     missing = [way for way, told in found.items() if not told]
     if not all(way.tuned for way in missing):

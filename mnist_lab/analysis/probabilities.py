@@ -18,8 +18,9 @@ import numpy as np
 from pydantic import BaseModel
 from torch import Tensor
 
-from mnist_lab.analysis.kept import read_all, read_checked
+from mnist_lab.analysis.kept import read_checked
 from mnist_lab.analysis.networks import Training
+from mnist_lab.evidence.records import read_list
 from mnist_lab.recipe import STRICT
 from mnist_lab.runtime import write_whole
 
@@ -114,4 +115,4 @@ def read_index(folder: Path) -> dict[tuple[str, str], Packed]:
 
     Raises AnalysisError for a damaged index.
     """
-    return {(one.name, one.scored_on): one for one in read_all(folder / INDEX, Packed)}
+    return {(one.name, one.scored_on): one for one in read_list(folder / INDEX, Packed)}

@@ -44,7 +44,7 @@ class Way:
 
 
 def squeeze(way: Way, model: nn.Sequential, recipe: AnyRecipe, train: Split, progress: float) -> None:
-    """Make a network that trains on smaller; ``progress``, in (0, 1], is how far the shrinking has come.
+    """Shrink a network between two epochs of its training; ``progress``, in (0, 1], is how far the shrinking has come.
 
     Most weights go in the first step, ever fewer later (Zhu and Gupta, 2017, equation 1); bits and rank go at once.
     """

@@ -6,7 +6,6 @@ the same for all ways: they are trained once and kept.
 
 import contextlib
 import copy
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +24,8 @@ from mnist_lab.evidence.records import Record
 from mnist_lab.experiment import Parts, assemble, load_data
 from mnist_lab.models import fold_batch_norm
 from mnist_lab.recipe import STRICT, AnyRecipe
-from mnist_lab.runtime import write_whole
 from mnist_lab.speed.compiled import compiled
+from mnist_lab.studies import weights
 from mnist_lab.training import evaluate, train_one_epoch
 
 FILE = "smaller.json"
@@ -118,7 +117,7 @@ def make(way: Way, training: Training, folder: Path) -> dict:
     """
     data = load_data(training.settings)
     if way.tuned:
-        begun = torch.load(folder / keep_beginning(training, folder), weights_only=True)
+        begun = torch.load(keep_beginning(training, folder), weights_only=True)
         model = train_shrinking(way, training, data, begun)
     else:
         model = shrink(way, load(training, folder))
@@ -143,14 +142,11 @@ def make(way: Way, training: Training, folder: Path) -> dict:
     }
 
 
-def keep_beginning(training: Training, folder: Path) -> str:
+def keep_beginning(training: Training, folder: Path) -> Path:
     """Train for the epochs before the shrinking, which all ways share, unless ``folder`` has that; return its file."""
     path = folder / training.place.with_suffix(".begun")
-    if not path.is_file():
-        content = io.BytesIO()
-        torch.save(begin(training, load_data(training.settings)), content)
-        write_whole(path, content.getvalue())
-    return path.relative_to(folder).as_posix()
+    weights.keep(path, lambda: begin(training, load_data(training.settings)))
+    return path
 
 
 def epochs_before(recipe: AnyRecipe) -> int:

@@ -8,9 +8,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
-from pydantic import BaseModel, ValidationError, model_validator
+from pydantic import BaseModel, TypeAdapter, ValidationError, model_validator
 from torch import Tensor
 
 from mnist_lab import LabError
@@ -30,8 +30,9 @@ FOLDERS = {
     "track": "tracks",  # step 3's network with more of something than a step may have
     "published": "published",  # a recipe of a published series
     "trial": "search",  # a recipe that the search made up, on held-out writers
-    "exercise": "exercises",  # a step with one parameter changed, on held-out images
+    "exercise": "exercises",  # what the notebooks' exercises quote, on held-out images; no command makes them
 }
+Item = TypeVar("Item", bound=BaseModel)
 Kind = Literal["step", "intermediate", "ablation", "frontier", "track", "published", "trial", "exercise"]
 
 
@@ -238,9 +239,7 @@ def load_file(path: Path) -> list[Record]:
         try:
             one = Record.model_validate_json(line)
         except ValidationError as error:
-            problem = error.errors()[0]
-            where = ".".join(map(str, problem["loc"])) or "all of it"
-            raise RecordError(f"line {number} of {path} is not a record: {where}: {problem['msg']}") from None
+            raise RecordError(f"line {number} of {path} is not a record: {first_problem(error)}") from None
         first = next(iter(found.values()), one)
         if path.parts[-2:] != one.place.parts:
             raise RecordError(f"line {number} of {path} belongs into {one.place}")
@@ -250,6 +249,27 @@ def load_file(path: Path) -> list[Record]:
             raise RecordError(f"line {number} of {path} holds seed {one.seed} a second time")
         found[one.seed] = one
     return list(found.values())
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say where the first thing is that is wrong, and what."""
+    problem = error.errors()[0]
+    return f"{'.'.join(map(str, problem['loc'])) or 'all of it'}: {problem['msg']}"
+
+
+def write_list(path: Path, items: Iterable[BaseModel]) -> None:
+    """Write ``items`` as a list in JSON, an item a line. Raises OSError."""
+    write_whole(path, ("[\n" + ",\n".join(item.model_dump_json() for item in items) + "\n]\n").encode())
+
+
+def read_list(path: Path, kind: type[Item]) -> list[Item]:
+    """Return the items of a file; none if it has not been made yet. Raises RecordError if it is damaged."""
+    if not path.is_file():
+        return []
+    try:
+        return TypeAdapter(list[kind]).validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RecordError(f"{path} is damaged: {first_problem(error)}") from None
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:

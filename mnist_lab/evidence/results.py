@@ -71,10 +71,11 @@ def summarise(records: Sequence[Record]) -> list[Result]:
 
 
 def by_row(records: Sequence[Record]) -> list[list[Record]]:
-    """Group records by the row of a table that they make: by recipe and kind of device, in the order they come.
+    """Group records by the row of a table that they make: by recipe and kind of device.
 
-    Runs on CPUs share a row whatever the CPU is; runs on GPUs have one of their own. Raises RecordError if the runs
-    of a row differ in their recipes or images, or a seed comes twice.
+    Records of a row have to stand together, as :func:`records.load` returns them. Runs on CPUs share a row whatever the
+    CPU is; runs on GPUs have one of their own. Raises RecordError if the runs of a row differ in their recipes or
+    images, or a seed comes twice.
     """
     groups = [list(group) for _, group in groupby(records, key=lambda record: (record.name, record.device_type))]
     for group in groups:
@@ -148,12 +149,12 @@ def misread_wrong_labels(record: Record) -> set[int] | None:
 
 
 def count_by_writer(runs: Sequence[Record]) -> list[Misread] | None:
-    """Count what runs of the same images misread, by writer: on held-out writers for each fold, in their order.
+    """Return, for each set of images (the test set, or each fold that has runs), what each run misread by writer.
 
     None if it is not known who wrote them: they are not MNIST's, or QMNIST's label files are not at hand.
     """
-    part = {"test": "test", "held-out": "train"}.get(runs[0].settings.score_on)
-    known = _writers_and_folds(part, os.environ.get("MNIST_LAB_DATA")) if part and runs[0].data == MNIST_NAME else None
+    part = {"test": "test", "held-out": "train"}[runs[0].settings.score_on]
+    known = _writers_and_folds(part, os.environ.get("MNIST_LAB_DATA")) if runs[0].data == MNIST_NAME else None
     if known is None:
         return None
     writers, fold_of = known
@@ -210,10 +211,9 @@ def _accuracies(runs: Sequence[Record], by_fold: bool) -> list[float]:
     """Return the accuracy of each run, or the mean of each fold's runs, in per cent."""
     if not by_fold:
         return [100 * run.accuracy for run in runs]
-    from mnist_lab.writers import FOLDS
+    from mnist_lab.writers import fold_means
 
-    folds = sorted({run.seed % FOLDS for run in runs})
-    return [statistics.fmean(100 * run.accuracy for run in runs if run.seed % FOLDS == fold) for fold in folds]
+    return list(fold_means({run.seed: 100 * run.accuracy for run in runs}).values())
 
 
 def begin_alike(one: Record, other: Record) -> bool:

@@ -149,8 +149,8 @@ def gains_table(gained: Sequence[Gain]) -> Table:
     }
     note = (
         "Differences of mean accuracies over seeds, in percentage points, with Welch's interval and test. Rows that "
-        "begin as one training are compared seed by seed, over the seeds that both have (Student's paired test); so "
-        "are held-out writers, fold by fold. Hedges' g is the gain in standard deviations (variances not pooled; of "
+        "begin as one training are compared seed by seed, over the seeds that both have (Student's paired test). "
+        "Hedges' g is the gain in standard deviations (variances not pooled; of "
         "the differences, if paired). A gain whose interval holds 0 is no difference: that is the verdict, on these "
         "images. The p-values are not corrected for the number of comparisons. Other writers too: the interval if "
         "other people had written the digits as well, paired image by image (bootstrap over seeds and writers)."

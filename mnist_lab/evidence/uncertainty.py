@@ -27,7 +27,7 @@ def prediction_interval(values: Sequence[float]) -> Interval | None:
 
 
 def _student_interval(values: Sequence[float], variances: float) -> Interval | None:
-    """Return the interval about the mean for what strays from it by so many variances of one value."""
+    """Return mean ± t sd √variances: ``variances`` is 1/n for the mean of n values, 1 + 1/n for one more value."""
     from scipy import stats
 
     if len(values) < 2:

@@ -10,7 +10,7 @@ from pathlib import Path
 from mnist_lab import LabError
 from mnist_lab.evidence.records import TRACKED, Record, load
 from mnist_lab.evidence.results import summarise
-from mnist_lab.evidence.tables import beside, headline_table, mean_and_sd, overview
+from mnist_lab.evidence.tables import beside, headline_table, mean_and_sd
 from mnist_lab.publishing.batch import tracked_steps
 from mnist_lab.publishing.card import CARD, card_blocks
 from mnist_lab.publishing.headless import execute, read
@@ -84,10 +84,8 @@ def fill(text: str, blocks: Mapping[str, str], name: str) -> str:
 
 def make_blocks(records: Sequence[Record]) -> dict[str, str]:
     """Return the text of each block by its name; "step-N" is that of a step. ``records`` are in order of steps."""
-    results, consistency, gains, *on_gpu = [table.markdown() for table in overview(records)]
-    headline = headline_table(summarise([record for record in records if record.device_type == "cpu"])).markdown()
-    blocks = {"headline": headline, "results": "\n\n".join([results, *on_gpu])}
-    blocks |= {"consistency": consistency, "gains": gains}
+    on_cpus = [record for record in records if record.device_type == "cpu"]
+    blocks = {"headline": headline_table(summarise(on_cpus)).markdown()}
     for step, group in groupby(records, key=lambda record: record.step):
         own = list(group)
         cpu = [record for record in own if record.device_type == "cpu"]

@@ -6,6 +6,7 @@ from concurrent.futures import CancelledError, Executor, Future, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -19,6 +20,8 @@ from mnist_lab.runtime import environment, pick_device
 from mnist_lab.speed.compiled import compiled
 from mnist_lab.training import Diverged, Epoch
 from mnist_lab.writers import FOLDS
+
+KILLED = "a process was killed, most likely for want of memory: try a smaller --parallel"
 
 
 class StudyError(LabError):
@@ -72,13 +75,14 @@ def conduct(plans: Sequence[Plan], stores: Sequence[Path], executor: Executor, t
     with tqdm(total=total, initial=total - sum(map(len, waiting)), unit="seed", disable=None) as bar:  # on terminals
         for future in as_completed(work):
             plan, chunk, found = work[future]
-            for seed, outcome in zip(chunk, outcomes(future, len(chunk)), strict=True):
-                if isinstance(outcome, str):
-                    problems.append(f"{plan.name}, seed {seed}: {outcome}")
+            made = outcome(future)
+            for seed, one in zip(chunk, [made] * len(chunk) if isinstance(made, str) else made, strict=True):
+                if isinstance(one, str):
+                    problems.append(f"{plan.name}, seed {seed}: {one}")
                     said = "did not finish"
                 else:
-                    found[seed] = keep(outcome, stores[-1])
-                    said = f"accuracy {outcome.accuracy:7.2%}   loss {outcome.loss:.4f}   {outcome.seconds:5.0f} s"
+                    found[seed] = keep(one, stores[-1])
+                    said = scored(one)
                 with bar.external_write_mode():
                     print(f"{plan.name}   seed {seed:3d}   {said}", flush=True)
                 bar.update()
@@ -134,7 +138,7 @@ def check_openings(executor: Executor, known: Iterable[tuple[Plan, list[tuple[Pa
     firsts = [(plan, path, next(iter(found.values()))) for plan, files in known for path, found in files if found]
     futures = [executor.submit(opening, plan, first.seed) for plan, _, first in firsts]
     for (plan, path, first), future in zip(firsts, futures, strict=True):
-        (now,) = outcomes(future, 1)
+        now = outcome(future)
         if isinstance(now, str):
             raise StudyError(f"{plan.name} cannot be trained: {now}")
         if not math.isclose(now, first.opening_loss, rel_tol=1e-3):
@@ -144,24 +148,28 @@ def check_openings(executor: Executor, known: Iterable[tuple[Plan, list[tuple[Pa
             )
 
 
-def outcomes(future: Future, count: int) -> list:
-    """Return what a task made of its ``count`` seeds; for each a sentence on what went wrong if it made nothing."""
+def outcome(future: Future) -> Any:
+    """Return what a task returned, or a sentence on what went wrong."""
     try:
         return future.result()
     except BrokenProcessPool:
-        problem = "a process was killed, most likely for want of memory: try a smaller --parallel"
+        return KILLED
     except CancelledError:
-        problem = "the scheduler was lost"
+        return "the scheduler was lost"
     except LabError as error:
-        problem = str(error)
+        return str(error)
     except Exception as error:
-        problem = f"{type(error).__name__}: {error}"
-    return [problem] * count
+        return f"{type(error).__name__}: {error}"
 
 
-def opening(plan: Plan, seed: int) -> list[float]:
-    """Return the loss of the first batches of a seed, as the only item; see experiment.measure_opening."""
-    return [measure_opening(plan.recipe, load_data(plan.settings_of(seed)), plan.settings_of(seed), compiled)]
+def scored(made: Record) -> str:
+    """Say what a run reached."""
+    return f"accuracy {made.accuracy:7.2%}   loss {made.loss:.4f}   {made.seconds:5.0f} s"
+
+
+def opening(plan: Plan, seed: int) -> float:
+    """Return the loss of the first batches of a seed; see experiment.measure_opening."""
+    return measure_opening(plan.recipe, load_data(plan.settings_of(seed)), plan.settings_of(seed), compiled)
 
 
 def train_seeds(plan: Plan, seeds: Sequence[int]) -> list[Record | str]:

@@ -1,7 +1,7 @@
 """Weights in files: of networks that are trained once, by whoever comes first, and used again."""
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -12,16 +12,16 @@ from mnist_lab.recipe import AnyRecipe
 from mnist_lab.runtime import write_whole
 
 
-def keep(path: Path, train: Callable[[], nn.Module]) -> None:
-    """Keep the weights of the network that ``train`` returns, unless the file has them; others wait meanwhile.
+def keep(path: Path, make: Callable[[], Mapping]) -> None:
+    """Keep the state that ``make`` returns, as of a trained network, unless the file has it; others wait meanwhile.
 
-    Raises what ``train`` raises, and OSError.
+    Raises what ``make`` raises, and OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path.with_suffix(".lock")):
         if not path.is_file():
             content = io.BytesIO()
-            torch.save(train().state_dict(), content)
+            torch.save(make(), content)
             write_whole(path, content.getvalue())
 
 

@@ -8,7 +8,7 @@ from mnist_lab import cli
 from mnist_lab.analysis import kept
 from mnist_lab.analysis.networks import AnalysisError
 from mnist_lab.analysis.parts import MAKERS, Bench
-from mnist_lab.evidence.records import write
+from mnist_lab.evidence.records import read_list, write, write_list
 
 
 def test_an_unknown_part_is_refused_with_the_nearest(capsys):
@@ -109,11 +109,11 @@ def test_an_index_keeps_what_is_tracked_and_of_todays_recipe(bench, mnist):
         update={"scored_on": "held-out", "trained": bench.trained("3", "held-out"), "file": "there.xz"}
     )
     old = packed.model_copy(update={"name": "2", "trained": "2-0123456789", "file": "old.xz"})
-    kept.write_all(kept.tracked(bench.records) / probabilities.INDEX, [written, old])
+    write_list(kept.tracked(bench.records) / probabilities.INDEX, [written, old])
     assert parts.index([packed], bench) == made  # there.xz is tracked, and not made anew
     assert set(probabilities.read_index(bench.out)) == {("3", "test"), ("3", "held-out")}
     newer = written.model_copy(update={"sha256": "another"})
-    kept.write_all(kept.tracked(bench.records) / probabilities.INDEX, [newer])
+    write_list(kept.tracked(bench.records) / probabilities.INDEX, [newer])
     parts.index([packed], bench)  # what was only copied from there before
     assert probabilities.read_index(bench.out)["3", "held-out"] == newer
 
@@ -124,15 +124,15 @@ def test_robustness_that_is_tracked_is_not_made_again(bench, mnist, recipe, monk
     monkeypatch.setattr(robustness, "CORRUPTIONS", {"blur": robustness.CORRUPTIONS["blur"]})
     monkeypatch.setattr(networks, "published_third_steps", lambda: {"A3": recipe})
     (path,) = MAKERS["robustness"](bench)
-    every = kept.read_all(path, robustness.Robustness)
+    every = read_list(path, robustness.Robustness)
     assert [one.name for one in every] == ["1", "1", "2", "2", "3", "3", "A3", "A3"]
     others = [one for one in every if one.name not in ("2", "A3")]
-    kept.write_all(kept.tracked(bench.records) / path.name, others)
+    write_list(kept.tracked(bench.records) / path.name, others)
     trained = []
     monkeypatch.setattr(Bench, "train", lambda self, trainings: trained.extend(one.name for one in trainings))
     (path,) = MAKERS["robustness"](bench)
-    assert trained == ["2", "A3"] and kept.read_all(path, robustness.Robustness) == every
-    kept.write_all(kept.tracked(bench.records) / path.name, [one for one in every if one.corruption != "blur"])
+    assert trained == ["2", "A3"] and read_list(path, robustness.Robustness) == every
+    write_list(kept.tracked(bench.records) / path.name, [one for one in every if one.corruption != "blur"])
     MAKERS["robustness"](bench)
     assert trained[2:] == ["1", "2", "3", "A3"]  # none is whole
 
@@ -143,14 +143,14 @@ def test_what_is_tracked_of_a_smaller_step_is_not_made_again(bench, mnist, monke
     ways = [one for one in smaller.WAYS if one.name in ("32 bits", "8 bits", "50% of the weights, trained so")]
     monkeypatch.setattr(smaller, "WAYS", ways)
     (path,) = MAKERS["smaller"](bench)
-    every = kept.read_all(path, smaller.Smaller)
+    every = read_list(path, smaller.Smaller)
     assert [one.way for one in every] == [way.name for way in ways]
     assert smaller.not_measured(every) == ""
     others = [one for one in every if one.way != "8 bits"]
     assert smaller.not_measured(others) == "Not measured yet: 8 bits."
     older = others[0].model_copy(update={"trained": "3-0123456789", "way": "8 bits"})
-    kept.write_all(kept.tracked(bench.records) / path.name, [*others, older])
+    write_list(kept.tracked(bench.records) / path.name, [*others, older])
     done = []
     monkeypatch.setattr(Bench, "do", lambda self, what, tasks: done.extend(what for _ in tasks) or [dict(every[1])])
     (path,) = MAKERS["smaller"](bench)
-    assert done == ["shrink"] and kept.read_all(path, smaller.Smaller) == every
+    assert done == ["shrink"] and read_list(path, smaller.Smaller) == every

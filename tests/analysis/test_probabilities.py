@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from mnist_lab.analysis import probabilities
-from mnist_lab.analysis.kept import write_all
 from mnist_lab.analysis.networks import AnalysisError
+from mnist_lab.evidence.records import RecordError, write_list
 
 
 def test_codes_keep_the_winner_and_nearly_everything_else(answers):
@@ -31,7 +31,7 @@ def test_what_is_certain_stays_finite():
 def test_a_file_comes_back_seed_by_seed_and_a_changed_one_is_refused(answers, training, tmp_path):
     found, labels = answers
     packed = probabilities.pack(training, [*map(torch.from_numpy, found)], labels, [0, 1, 2, 3], tmp_path)
-    write_all(tmp_path / probabilities.INDEX, [packed])
+    write_list(tmp_path / probabilities.INDEX, [packed])
     known = probabilities.read_index(tmp_path)["3", "test"]
     back = probabilities.unpack(known, tmp_path)
     assert np.array_equal(back.labels, labels)
@@ -49,5 +49,5 @@ def test_a_file_comes_back_seed_by_seed_and_a_changed_one_is_refused(answers, tr
 def test_no_index_is_nothing_and_a_damaged_one_is_named(tmp_path):
     assert probabilities.read_index(tmp_path) == {}
     (tmp_path / probabilities.INDEX).write_text('[{"name": 3}]', encoding="utf-8")
-    with pytest.raises(AnalysisError, match=r"probabilities\.json is damaged: 0\.name"):
+    with pytest.raises(RecordError, match=r"probabilities\.json is damaged: 0\.name"):
         probabilities.read_index(tmp_path)

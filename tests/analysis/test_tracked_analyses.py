@@ -18,7 +18,7 @@ from mnist_lab.analysis import (
     smaller,
 )
 from mnist_lab.analysis.networks import ON_MNIST, of_seeds
-from mnist_lab.evidence.records import FOLDERS, TRACKED, load
+from mnist_lab.evidence.records import FOLDERS, TRACKED, load, read_list
 from mnist_lab.evidence.uncertainty import paired
 from mnist_lab.studies.search.tables import rows_of_steps
 
@@ -43,7 +43,7 @@ def today() -> set[str]:
 
 @pytest.mark.parametrize("file", KINDS)
 def test_records_are_of_todays_recipes(file, today):
-    found = kept.read_all(kept.tracked() / file, KINDS[file])
+    found = read_list(kept.tracked() / file, KINDS[file])
     if not found:
         pytest.skip(f"{file} is not tracked yet")
     ours = {one.trained for one in found if getattr(one, "networks", 1) == 1}  # smaller networks are of the search
@@ -77,7 +77,7 @@ def test_what_the_pages_say_of_trust_and_of_shifted_copies_is_so():
     expected = [calibration.expected_if_calibrated(one) for one in answers.probabilities[:2]]
     assert np.mean(found) < 1.3 * np.mean(expected)
     correct, losses = ({copies: [] for copies in shifts.COPIES} for _ in range(2))
-    for one in kept.read_all(folder / shifts.FILE, shifts.Shifted):
+    for one in read_list(folder / shifts.FILE, shifts.Shifted):
         correct[one.copies].append(one.correct)
         losses[one.copies].append(one.loss)
     assert not any(paired(correct[1], correct[copies]).is_clear for copies in (5, 9))

@@ -8,7 +8,7 @@ from mnist_lab import LabError
 from mnist_lab.evidence import records
 from mnist_lab.publishing import notebooks, pages
 
-NAMES = ("headline", "results", "consistency", "gains", "step-2", "step-3")
+NAMES = ("headline", "step-2", "step-3")
 TEXT = "# title\nprose\n" + "".join(f"<!-- {name}:begin -->\noutdated\n<!-- {name}:end -->\n" for name in NAMES)
 
 
@@ -38,7 +38,7 @@ def evidence(root, made):
 def test_blocks_are_written_from_the_records_and_prose_is_kept(made):
     text = rendered(TEXT, made)
     assert "outdated" not in text and "# title\nprose\n" in text
-    assert "99.510 ± 0.010" in text and "99.485 – 99.535" in text
+    assert "99.510 ± 0.010" in text
     shown = "seed 0: 99.50 % (3a half the way: 99.40 %), 50 of 10,000 test images misread."
     assert f"**Mean of 3 seeds:** 99.510 ± 0.010 %. The notebook shows {shown}" in text
     alone = rendered(TEXT, [one for one in made if one.seed == 0])

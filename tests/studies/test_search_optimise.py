@@ -32,11 +32,11 @@ class Scripted(Executor):
             losses = [2 * outcome] * (plan.recipe.epochs - 1) + [outcome]
             accuracies = (0.99,) * plan.recipe.epochs
             what = {"kind": "trial", "step": None, "recipe": asdict(plan.recipe), "settings": plan.settings_of(fold)}
-            future.set_result([self.make_record(plan.name, fold, accuracies, tuple(losses), **what)])
+            future.set_result(self.make_record(plan.name, fold, accuracies, tuple(losses), **what))
         elif isinstance(outcome, BaseException):
             future.set_exception(outcome)
         else:
-            future.set_result([outcome])
+            future.set_result(outcome)
         return future
 
 
@@ -249,9 +249,9 @@ def test_hopeless_is_what_is_far_above_the_others_late_in_a_run(search, make_rec
 def test_a_fold_is_given_up_as_soon_as_it_is_hopeless(settings):
     recipe = replace(space.choose(space.starting_points()[0], STEP, 3), batch_size=50)
     plan = optimise.Plan("trial", "trial-0", "", recipe, settings, [0])
-    (whole,) = optimise.train_fold(plan, 0, [])
+    whole = optimise.train_fold(plan, 0, [])
     assert len(whole.history) == 3
-    (given_up,) = optimise.train_fold(plan, 0, [9.0, 0.001, 0.001])
+    given_up = optimise.train_fold(plan, 0, [9.0, 0.001, 0.001])
     assert given_up.loss == pytest.approx(whole.history[1].test.loss)
     assert "after epoch 2" in given_up.why
 

@@ -38,7 +38,7 @@ def test_trials_come_back_from_their_file(tmp_path, many):
     assert trials.read(tmp_path) == many
     assert len(path.read_text(encoding="utf-8").splitlines()) == len(many) + 2
     path.write_text('[{"number": 1}]', encoding="utf-8")
-    with pytest.raises(RecordError, match=r"trials\.json does not hold trials"):
+    with pytest.raises(RecordError, match=r"trials\.json is damaged: 0"):
         trials.read(tmp_path)
 
 
@@ -54,7 +54,7 @@ def test_the_table_names_the_best_and_the_baseline():
     told = dict(zip(table.headers, table.rows[-1], strict=True))
     shown = [told[name] for name in ("multiply-accumulates", "peak", "shift", "clean epochs")]
     assert shown == ["481 k", "0.01", "2", "0"]
-    assert table.note.startswith("13 trials: 12 came to all folds, 0 were given up before, 1 diverged.")
+    assert table.note.startswith("13 trials: 12 came to all 2 folds, 0 were given up before, 1 diverged.")
 
 
 def test_trials_are_held_against_the_baseline_on_the_same_folds():

@@ -10,7 +10,7 @@ def test_of_several_at_once_one_trains_and_all_get_its_network(recipe, tmp_path)
 
     def train():
         trained.append(recipe.network())
-        return trained[-1]
+        return trained[-1].state_dict()
 
     with ThreadPoolExecutor(3) as executor:
         for one in [executor.submit(weights.keep, path, train) for _ in range(3)]:

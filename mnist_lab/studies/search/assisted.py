@@ -53,5 +53,5 @@ def _one(recipe: AnyRecipe, images: Split, seed: int, folder: Path) -> nn.Sequen
     settings = Settings(seed, "cpu", torch.get_num_threads(), "MNIST", "test", None)
     few = Dataset("training images", images, images.first(1))  # its scores are of no use
     path = folder / f"seed-{seed}.pt"
-    weights.keep(path, lambda: train(recipe, few, settings, lambda epoch: None, prepare=compiled).model)
+    weights.keep(path, lambda: train(recipe, few, settings, lambda epoch: None, prepare=compiled).model.state_dict())
     return weights.load(path, recipe)

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from mnist_lab.evidence.records import Record
 from mnist_lab.evidence.tables import UNKNOWN, Table, percent, verdict
-from mnist_lab.evidence.uncertainty import Difference, mean_interval
+from mnist_lab.evidence.uncertainty import Difference, for_few, mean_interval
 from mnist_lab.studies.search.space import number_of
 from mnist_lab.studies.search.tables import times
 from mnist_lab.studies.search.trials import BASELINE, Trial, folds_of, ranked, thousands
-from mnist_lab.writers import FOLDS
+from mnist_lab.writers import FOLDS, fold_means
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ def compare(records: Iterable[Record], epochs: int, tried: Iterable[Trial] = ())
     The seeds of a fold have the same writers: they are one value, their mean. Trials that lack a fold are left out.
     The lowest loss comes first. What was ``tried`` says which folds had a part in choosing: the first ones.
     """
-    every, unseen = range(FOLDS), range(folds_of(tried), FOLDS)
     found: dict[int, dict[int, Record]] = {}
     for one in records:
         if one.kind == "trial" and one.recipe["epochs"] == epochs:
@@ -46,14 +45,12 @@ def compare(records: Iterable[Record], epochs: int, tried: Iterable[Trial] = ())
         shared = sorted(seeds.keys() & baseline.keys())
         differences = None, None, None
         if number != BASELINE and all_folds(shared):
-            pairs = [(baseline[seed], seeds[seed]) for seed in shared]
-            losses = [math.log(ours.loss) - math.log(theirs.loss) for theirs, ours in pairs]
-            accuracies = [ours.accuracy - theirs.accuracy for theirs, ours in pairs]
-            differences = (
-                by_fold(losses, shared, every),
-                by_fold(accuracies, shared, every),
-                by_fold(losses, shared, unseen),
-            )
+            pairs = {seed: (baseline[seed], seeds[seed]) for seed in shared}
+            lost = {seed: math.log(ours.loss) - math.log(theirs.loss) for seed, (theirs, ours) in pairs.items()}
+            gained = {seed: ours.accuracy - theirs.accuracy for seed, (theirs, ours) in pairs.items()}
+            losses, accuracies = fold_means(lost), fold_means(gained)
+            new = [losses[fold] for fold in range(folds_of(tried), FOLDS)]
+            differences = over_folds(losses.values()), over_folds(accuracies.values()), over_folds(new)
         comparisons.append(Comparison([seeds[seed] for seed in sorted(seeds)], *differences))
     return sorted(comparisons, key=lambda one: one.loss.mean if one.loss else 0)
 
@@ -70,20 +67,19 @@ def best(trials: Iterable[Trial], confirmed: Iterable[Comparison], count: int) -
     return [BASELINE, *others[:count]]
 
 
-def by_fold(differences: Sequence[float], seeds: Sequence[int], folds: Iterable[int]) -> Difference | None:
-    """Return the mean of ``differences``, one for each of ``seeds``, with Student's interval over these ``folds``.
+def over_folds(differences: Iterable[float]) -> Difference | None:
+    """Return the mean of ``differences``, one for each fold, with Student's interval over the folds.
 
     None for a single fold, or none: they have no spread.
     """
     from scipy import stats
 
-    pairs = list(zip(differences, seeds, strict=True))
-    means = [statistics.fmean(one for one, seed in pairs if seed % FOLDS == fold) for fold in folds]
+    means = list(differences)
     if len(means) < 2:
         return None
     mean, spread = statistics.fmean(means), statistics.stdev(means)
     p_value = float(stats.ttest_1samp(means, 0).pvalue) if spread else float(mean == 0)
-    return Difference(mean, mean_interval(means), p_value, mean / spread if spread else 0.0)
+    return Difference(mean, mean_interval(means), p_value, for_few(len(means) - 1, mean / spread) if spread else 0.0)
 
 
 def comparison_table(found: Sequence[Comparison]) -> Table:

@@ -31,7 +31,7 @@ from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.search import space
 from mnist_lab.studies.search.trials import Trial, folds_of
-from mnist_lab.studies.study import Plan, StudyError, finished, keep, outcomes, train_alone
+from mnist_lab.studies.study import KILLED, Plan, StudyError, finished, keep, outcome, scored, train_alone
 from mnist_lab.training import Diverged, Epoch
 
 NAME = "search"  # of the study in its database
@@ -176,7 +176,7 @@ def search(
         try:
             future = executor.submit(train_fold, attempt.plan, fold, [] if fold else ceilings(study))
         except BrokenProcessPool:
-            raise StudyError("a process was killed, most likely for want of memory: try a smaller --parallel") from None
+            raise StudyError(KILLED) from None
         running[future] = attempt
 
     with tqdm(total=trials, initial=tried(study), unit="trial", disable=None) as bar:  # on terminals
@@ -190,15 +190,14 @@ def search(
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in [one for one in running if one in done]:  # in order
                 attempt = running.pop(future)
-                (outcome,) = outcomes(future, 1)
-                if isinstance(outcome, str):
-                    raise StudyError(f"{attempt.plan.name}: {outcome}. The same command goes on from here")
-                if isinstance(outcome, Record):
-                    attempt.add(keep(outcome, store))
-                    said = f"accuracy {outcome.accuracy:7.2%}   loss {outcome.loss:.4f}   {outcome.seconds:5.0f} s"
-                    state = settle(study, attempt)
+                made = outcome(future)
+                if isinstance(made, str):
+                    raise StudyError(f"{attempt.plan.name}: {made}. The same command goes on from here")
+                if isinstance(made, Record):
+                    attempt.add(keep(made, store))
+                    said, state = scored(made), settle(study, attempt)
                 else:
-                    said, state = outcome.why, settle(study, attempt, outcome)
+                    said, state = made.why, settle(study, attempt, made)
                 going_on = state == TrialState.RUNNING
                 with bar.external_write_mode():
                     end = "" if going_on else f"   {state.name.lower()}"
@@ -279,8 +278,8 @@ def ceilings(study: optuna.Study) -> list[float]:
     return [math.inf if 3 * number < len(limits) else limit for number, limit in enumerate(limits, 1)]
 
 
-def train_fold(plan: Plan, fold: int, ceilings: Sequence[float]) -> list[Record | GivenUp]:
-    """Train a fold where this runs; return its record, as the only item, or why it was given up."""
+def train_fold(plan: Plan, fold: int, ceilings: Sequence[float]) -> Record | GivenUp:
+    """Train a fold where this runs; return its record, or why it was given up."""
     settings, latest = plan.settings_of(fold), math.nan
 
     def watch(epoch: Epoch) -> None:
@@ -293,7 +292,7 @@ def train_fold(plan: Plan, fold: int, ceilings: Sequence[float]) -> list[Record 
     try:
         run = train_alone(plan, fold, data, watch)
     except Hopeless as error:
-        return [GivenUp(str(error), latest)]
+        return GivenUp(str(error), latest)
     if isinstance(run, Diverged):
-        return [GivenUp(str(run), None)]
-    return [record(plan.kind, plan.name, plan.change, run, data, plan.recipe, settings)]
+        return GivenUp(str(run), None)
+    return record(plan.kind, plan.name, plan.change, run, data, plan.recipe, settings)

@@ -1,7 +1,6 @@
 """What ablations, frontier and tracks found: tables from their records. Runs on GPUs are left out."""
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +12,7 @@ from mnist_lab.experiment import TARGET
 from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search.recipe import FAMILIES, Variant
 from mnist_lab.studies.search.variants import BASELINE, BASELINE_2A
-from mnist_lab.writers import FOLDS
+from mnist_lab.writers import FOLDS, fold_means
 
 STEP = "3"  # the name of its records
 BUSY = "Seconds depend on the machine, and on what else it did."
@@ -95,11 +94,8 @@ def against_baseline(log_losses: dict[str, dict[int, float]], name: str = BASELI
     and the comparison takes all to spread alike. Recipes that lack a fold are left out. So are all, if the baseline
     does.
     """
-    whole = {}
-    for recipe, own in log_losses.items():
-        folds = [[loss for seed, loss in own.items() if seed % FOLDS == fold] for fold in range(FOLDS)]
-        if all(folds):
-            whole[recipe] = [statistics.fmean(losses) for losses in folds]
+    means = {recipe: list(fold_means(own).values()) for recipe, own in log_losses.items()}
+    whole = {recipe: own for recipe, own in means.items() if len(own) == FOLDS}
     baseline = whole.pop(name, None)
     found = dunnett(baseline, list(whole.values()), in_blocks=True) if baseline and whole else None
     return dict(zip(whole, found, strict=True)) if found else {}

@@ -9,12 +9,11 @@ from typing import Annotated, Literal
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import create_trial
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, Field
 
-from mnist_lab.evidence.records import RecordError
+from mnist_lab.evidence.records import read_list, write_list
 from mnist_lab.evidence.tables import Table
 from mnist_lab.recipe import STRICT
-from mnist_lab.runtime import write_whole
 from mnist_lab.studies.search.space import EVERY, distributions
 
 BASELINE = 0  # the trial that is the previous step 3: the first starting point
@@ -66,22 +65,14 @@ def of(study: optuna.Study) -> list[Trial]:
 
 
 def write(trials: Iterable[Trial], folder: Path) -> Path:
-    """Write ``trials``, a line for each, into the file of a folder of records, and return it. Raises OSError."""
-    lines = ",\n".join(one.model_dump_json() for one in trials)
-    write_whole(folder / PLACE, f"[\n{lines}\n]\n".encode())
+    """Write ``trials`` into the file of a folder of records, and return it. Raises OSError."""
+    write_list(folder / PLACE, trials)
     return folder / PLACE
 
 
 def read(folder: Path) -> list[Trial]:
     """Return the trials in a folder of records; none if it has no file of them. Raises RecordError if it is damaged."""
-    path = folder / PLACE
-    if not path.exists():
-        return []
-    try:
-        return TypeAdapter(list[Trial]).validate_json(path.read_bytes())
-    except ValidationError as error:
-        problem = error.errors()[0]
-        raise RecordError(f"{path} does not hold trials: {problem['loc']}: {problem['msg']}") from None
+    return read_list(folder / PLACE, Trial)
 
 
 def folds_of(trials: Iterable[Trial]) -> int:
@@ -110,9 +101,9 @@ def trials_table(trials: Sequence[Trial], rows: int = 10) -> Table:
     }
     counts = {state: sum(one.state == state for one in trials) for state in ("complete", "pruned", "fail")}
     note = (
-        f"{len(trials)} trials: {counts['complete']} came to all folds, {counts['pruned']} were given up before, "
-        f"{counts['fail']} diverged. Loss and accuracy are means over these folds of held-out writers, one seed each. "
-        "The best of so many were lucky, too: only new folds and seeds tell by how much."
+        f"{len(trials)} trials: {counts['complete']} came to all {folds_of(trials)} folds, {counts['pruned']} were "
+        f"given up before, {counts['fail']} diverged. Loss and accuracy are means over these folds of held-out "
+        "writers, one seed each. The best of so many were lucky, too: only new folds and seeds tell by how much."
     )
     found = ranked(trials)
     shown = found[:rows] + [one for one in found[rows:] if one.number == BASELINE]

@@ -5,7 +5,6 @@ network was not trained on; the test images only show what came of it.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +39,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 @dataclass(frozen=True)
-class Claim:
+class Bin:
     """Answers that claim about the same chance of error."""
 
     claimed: float  # chance of error, mean over the answers
@@ -49,7 +48,7 @@ class Claim:
     answers: float  # per seed
 
 
-def reliability(found: np.ndarray, labels: np.ndarray, edges: Sequence[float] = CLAIMS) -> list[Claim]:
+def reliability(found: np.ndarray, labels: np.ndarray) -> list[Bin]:
     """Return claimed and observed errors of seeds' probabilities (seeds, N, 10), by the claim, the largest first.
 
     The seeds read the same images, so an image with all of its seeds counts as one when intervals are drawn.
@@ -57,34 +56,34 @@ def reliability(found: np.ndarray, labels: np.ndarray, edges: Sequence[float] = 
     claimed = 1 - found.max(-1)
     wrong = found.argmax(-1) != labels
     told = []
-    for high, low in zip((1, *edges), (*edges, 0), strict=True):
+    for high, low in zip((1, *CLAIMS), (*CLAIMS, 0), strict=True):
         inside = (claimed < high) & (claimed >= low)
         sizes = inside.sum(0)
         if sizes.sum():
             events = (wrong & inside).sum(0)
             rate, interval = ratio(events[sizes > 0], sizes[sizes > 0])
-            told.append(Claim(float(claimed[inside].mean()), rate, interval, float(sizes.sum() / len(found))))
+            told.append(Bin(float(claimed[inside].mean()), rate, interval, float(sizes.sum() / len(found))))
     return told
 
 
-def calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = BINS) -> float:
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Return the expected calibration error (ECE) of probabilities (N, 10) over bins with equally many images.
 
     Nguyen and O'Connor, EMNLP 2015: bins of equal width would leave all but one of them empty here.
     """
-    return _calibration_error(probabilities.max(-1), probabilities.argmax(-1) == labels, bins)
+    return _calibration_error(probabilities.max(-1), probabilities.argmax(-1) == labels)
 
 
-def expected_if_calibrated(probabilities: np.ndarray, bins: int = BINS) -> float:
+def expected_if_calibrated(probabilities: np.ndarray) -> float:
     """Return the mean ECE that these confidences would show if they were right: so few errors always leave some."""
     generator, confidence = np.random.default_rng(0), probabilities.max(-1)
     draws = [generator.random(len(confidence)) < confidence for _ in range(REPEATS)]
-    return float(np.mean([_calibration_error(confidence, right, bins) for right in draws]))
+    return float(np.mean([_calibration_error(confidence, right) for right in draws]))
 
 
-def _calibration_error(confidence: np.ndarray, right: np.ndarray, bins: int) -> float:
+def _calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
     order = np.argsort(confidence, kind="stable")
-    gaps = [(confidence[part] - right[part]).sum() for part in np.array_split(order, bins)]
+    gaps = [(confidence[part] - right[part]).sum() for part in np.array_split(order, BINS)]
     return float(np.abs(gaps).sum() / len(order))
 
 

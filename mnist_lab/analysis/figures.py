@@ -10,7 +10,7 @@ from matplotlib.colors import TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, NullLocator, PercentFormatter
 
-from mnist_lab.analysis.calibration import Claim
+from mnist_lab.analysis.calibration import Bin
 from mnist_lab.analysis.corruptions import CORRUPTIONS, STRENGTHS
 from mnist_lab.analysis.ensembles import Shared, Together
 from mnist_lab.analysis.errors import Budget, Exchange, Group
@@ -24,6 +24,7 @@ from mnist_lab.fields.figures import COLOURS, tidy
 
 PART_COLOURS = ("#222222", COLOURS[1], COLOURS[0], COLOURS[4])  # from what no network can help to what luck decides
 OTHERS = "#999999"  # of the published third steps
+PANELS = 6  # side by side, of corruptions
 FAMILY_COLOURS = {"none": "#222222", "bits": COLOURS[0], "zeros": COLOURS[1], "rank": COLOURS[2]}
 FAMILY_WORDS = {
     "none": "as trained",
@@ -179,7 +180,7 @@ def _shared(axis: Axes, shared: Sequence[Shared]) -> None:
     axis.legend(frameon=False, fontsize=9)
 
 
-def reliability(claims: Mapping[str, Sequence[Claim]], title: str) -> Figure:
+def reliability(claims: Mapping[str, Sequence[Bin]], title: str) -> Figure:
     """Show the errors that answers claim against those they make, on logarithmic scales, with 95 % intervals."""
     figure = Figure(figsize=(8, 4.8), layout="constrained")
     figure.suptitle(title)
@@ -229,14 +230,14 @@ def risk_by_coverage(
     return figure
 
 
-def robustness(found: Sequence[Robustness], title: str, columns: int = 6) -> Figure:
+def robustness(found: Sequence[Robustness], title: str) -> Figure:
     """Show the share misread by the strength of each corruption: our steps in colour, published third steps in grey."""
     by_kind = {(one.name, one.corruption): one.errors.mean(0) for one in found}
     names = list(dict.fromkeys(one.name for one in found))
-    lines = -(-len(CORRUPTIONS) // columns)
+    lines = -(-len(CORRUPTIONS) // PANELS)
     figure = Figure(figsize=(9, 1.65 * lines + 0.9), layout="constrained")
     figure.suptitle(title)
-    panels = figure.subplots(lines, columns, sharex=True, sharey=True)
+    panels = figure.subplots(lines, PANELS, sharex=True, sharey=True)
     for axis, kind in zip(panels.flat, CORRUPTIONS, strict=False):
         for name in [*(one for one in names if one not in STEP_COLOURS), "1", "2", "3"]:
             errors = [by_kind[name, CLEAN][0], *by_kind[name, kind]]
@@ -244,7 +245,7 @@ def robustness(found: Sequence[Robustness], title: str, columns: int = 6) -> Fig
             style = {"color": STEP_COLOURS[name], "linewidth": 1.8} if own else {"color": OTHERS, "linewidth": 0.7}
             axis.plot(range(STRENGTHS + 1), errors, **style)
         axis.set_title(kind, fontsize=9)
-        if kind in list(CORRUPTIONS)[-columns:]:
+        if kind in list(CORRUPTIONS)[-PANELS:]:
             axis.set_xlabel("strength", fontsize=9)
         axis.set(yscale="log", ylim=(0.002, 1))
         axis.yaxis.set_major_formatter(_in_percent)

@@ -16,9 +16,8 @@ from mnist_lab.runtime import make_repeatable
 from mnist_lab.speed.compiled import compiled
 from mnist_lab.studies import weights
 from mnist_lab.studies.others.catalogue import RECIPES
+from mnist_lab.studies.study import ON_MNIST
 from mnist_lab.training import predict
-
-ON_MNIST = Settings(seed=0, device="cpu", threads=1, data="MNIST", score_on="test", train_limit=None)
 
 
 class AnalysisError(LabError):

@@ -28,7 +28,7 @@ from mnist_lab.evidence.records import FOLDERS, Record, read_list, write_list
 from mnist_lab.evidence.records import load as load_records
 from mnist_lab.recipe import AnyRecipe, Settings
 from mnist_lab.runtime import write_whole
-from mnist_lab.studies.search.tables import rows_of_steps
+from mnist_lab.studies.search.variants import rows_of_steps
 from mnist_lab.studies.study import outcome
 from mnist_lab.use.handwriting import RECORD
 from mnist_lab.use.reading import CONFIDENCE, load_confidence

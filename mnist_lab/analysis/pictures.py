@@ -12,12 +12,13 @@ from mnist_lab.data import WRONG_TEST_LABELS, Split
 from mnist_lab.evidence.figures import WRONG_COLOUR
 from mnist_lab.fields.figures import image_grid, outline, show_image
 
+COLUMNS, FILTERS, ROWS = 10, 16, 8  # of a gallery, of filters, of errors beside their neighbours
 DIVERGING = "PuOr"  # told apart by colour-blind readers; its middle is white
 
 
-def gallery(split: Split, images: Sequence[int], captions: Sequence[str], title: str, columns: int = 10) -> Figure:
+def gallery(split: Split, images: Sequence[int], captions: Sequence[str], title: str) -> Figure:
     """Show test images with a caption each; a frame marks a label that is known to be wrong."""
-    figure, axes = image_grid(max(1, -(-len(images) // columns)), columns, title, height=1.25, width=0.86)
+    figure, axes = image_grid(max(1, -(-len(images) // COLUMNS)), COLUMNS, title, height=1.25, width=0.86)
     for axis, image, caption in zip(axes, images, captions, strict=False):
         _digit(axis, split, image)
         if image in WRONG_TEST_LABELS:
@@ -46,15 +47,15 @@ def corruptions(split: Split, image: int, title: str) -> Figure:
     return figure
 
 
-def filters(seen: Inside, arrays: Arrays, title: str, columns: int = 16) -> Figure:
+def filters(seen: Inside, arrays: Arrays, title: str) -> Figure:
     """Show the first layer's filters, and each channel's template with the digit it speaks for most."""
     templates = sorted(zip(seen.digits_of_filters, arrays.templates, strict=True), key=lambda pair: pair[0])
-    first = -(-len(arrays.filters) // columns)
-    rows = first + -(-len(templates) // columns)
-    figure, axes = image_grid(rows, columns, title, width=0.54, height=0.7)
+    first = -(-len(arrays.filters) // FILTERS)
+    rows = first + -(-len(templates) // FILTERS)
+    figure, axes = image_grid(rows, FILTERS, title, width=0.54, height=0.7)
     for axis, weights in zip(axes, arrays.filters, strict=False):
         _weights(axis, weights)
-    for axis, (digit, weights) in zip(axes[first * columns :], templates, strict=False):
+    for axis, (digit, weights) in zip(axes[first * FILTERS :], templates, strict=False):
         _weights(axis, weights)
         axis.set_title(str(digit), fontsize=9, pad=2)
     return figure
@@ -83,12 +84,12 @@ def maps(split: Split, seen: Inside, arrays: Arrays, title: str) -> Figure:
     return figure
 
 
-def neighbours(train: Split, test: Split, seen: Inside, title: str, rows: int = 8) -> Figure:
+def neighbours(train: Split, test: Split, seen: Inside, title: str) -> Figure:
     """Show errors with the training images that the network finds most like them, and their labels."""
     near = len(seen.neighbours[0])
-    figure, axes = image_grid(rows, 2 * (near + 1), title, width=0.74, height=0.92)
-    panels = np.array(axes).reshape(rows, 2, near + 1)
-    lines = [panels[row, side] for side in range(2) for row in range(rows)]
+    figure, axes = image_grid(ROWS, 2 * (near + 1), title, width=0.74, height=0.92)
+    panels = np.array(axes).reshape(ROWS, 2, near + 1)
+    lines = [panels[row, side] for side in range(2) for row in range(ROWS)]
     for place, line in enumerate(lines[: len(seen.errors)]):
         _digit(line[0], test, seen.errors[place])
         outline(line[0], (0, 27), 28, color="black", linewidth=1.6)

@@ -213,7 +213,7 @@ def confusion(record: Record) -> Figure:
     return figure
 
 
-def mistakes(record: Record, split: Split, columns: int = 10) -> Figure:
+def mistakes(record: Record, split: Split) -> Figure:
     """Show the misread images, the most confident mistake first, each as "true → predicted, confidence".
 
     Images whose label is known to be wrong are framed; ``split`` is the one that the record was scored on.
@@ -223,7 +223,7 @@ def mistakes(record: Record, split: Split, columns: int = 10) -> Figure:
     shown, wrong = record.mistakes[:WORST_SHOWN], misread_wrong_labels(record) or ()
     title = f"{len(record.mistakes)} of {record.scored_images:,} images misread, most confident first ({record.data})"
     said = f"{len(shown)} shown" + ("; framed: the label is known to be wrong" if wrong else "")
-    figure, axes = image_grid(max(1, -(-len(shown) // columns)), columns, f"{title}\n{said}", height=1.3)
+    figure, axes = image_grid(max(1, -(-len(shown) // 10)), 10, f"{title}\n{said}", height=1.3)
     for axis, mistake in zip(axes, shown, strict=False):
         image = split.images[places[mistake.index], 0]
         show_image(axis, image)

@@ -141,10 +141,11 @@ def ablate(options: argparse.Namespace, root: Path | None = None) -> int:
     """Train the chosen variants of step 3 and of row 2a, and print what they reach."""
     from dataclasses import asdict
 
+    from mnist_lab.evidence.records import FOLDERS, load
     from mnist_lab.studies.search import tables, variants
     from mnist_lab.studies.study import gather
 
-    rows = tables.rows_of_steps(gather(stores(root)[:1]))
+    rows = variants.rows_of_steps(load(stores(root)[0] / FOLDERS["step"]))
     every = variants.every(rows)
     families = list(dict.fromkeys(one.family for one in every))
     groups = {family: [one for one in every if one.family == family] for family in families}
@@ -165,22 +166,24 @@ def ablate(options: argparse.Namespace, root: Path | None = None) -> int:
 
 def search(options: argparse.Namespace, root: Path | None = None) -> int:
     """Try recipes, or with --best confirm the best of them; print what they reach."""
+    from dataclasses import replace
+
     from optuna.storages import InMemoryStorage
 
     from mnist_lab.capacity import usable_processes
-    from mnist_lab.recipe import Settings
+    from mnist_lab.evidence.records import FOLDERS, load
     from mnist_lab.studies.search import confirmation, optimise, trials
-    from mnist_lab.studies.search.tables import step_3
-    from mnist_lab.studies.study import gather
+    from mnist_lab.studies.search.variants import STEP, rows_of_steps
+    from mnist_lab.studies.study import ON_MNIST, gather
     from mnist_lab.writers import FOLDS, load_writers
 
     if options.folds > FOLDS or options.epochs > MOST_EPOCHS:
         raise UsageError(f"there are {FOLDS} folds, and the series allows {MOST_EPOCHS} epochs")
     tracked, local = stores(root)
-    settings = Settings(seed=0, device="cpu", threads=1, data="MNIST", score_on="held-out", train_limit=None)
+    settings = replace(ON_MNIST, score_on="held-out")
     shared.find_data(options.data, {"DATA": "MNIST", "DEVICE": "cpu"})
     load_writers("train")
-    step = step_3(gather([tracked]))
+    step = rows_of_steps(load(tracked / FOLDERS["step"]))[STEP]
     storage = options.storage or f"sqlite:///{local.parent.resolve() / 'search.db'}"
     local.mkdir(parents=True, exist_ok=True)
     study = optimise.open_study(storage)
@@ -246,14 +249,15 @@ def find_data(options: argparse.Namespace, parameters: dict[str, object]) -> dic
 
 def train_all(options: argparse.Namespace, chosen: Iterable[tuple], root: Path | None) -> None:
     """Train recipes on MNIST and nothing else; ``chosen`` are (kind, images to score on, recipe, usual seeds)."""
-    from mnist_lab.recipe import Settings
-    from mnist_lab.studies.study import Plan
+    from dataclasses import replace
+
+    from mnist_lab.studies.study import ON_MNIST, Plan
 
     device = usual_device(options)
     find_data(options, {"DATA": "MNIST", "DEVICE": device})
     plans = []
     for kind, score_on, one, usual in chosen:
-        settings = Settings(seed=0, device=device, threads=1, data="MNIST", score_on=score_on, train_limit=None)
+        settings = replace(ON_MNIST, device=device, score_on=score_on)
         plans.append(Plan(kind, one.name, one.change, one, settings, range(options.seeds or usual)))
     tracked, local = stores(root)
     train(options, plans, [tracked, local], local.parent)

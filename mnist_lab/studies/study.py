@@ -21,6 +21,7 @@ from mnist_lab.speed.compiled import compiled
 from mnist_lab.training import Diverged, Epoch
 from mnist_lab.writers import FOLDS
 
+ON_MNIST = Settings(seed=0, device="cpu", threads=1, data="MNIST", score_on="test", train_limit=None)
 KILLED = "a process was killed, most likely for want of memory: try a smaller --parallel"
 
 

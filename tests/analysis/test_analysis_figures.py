@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from mnist_lab.analysis import errors, figures, pictures
-from mnist_lab.analysis.calibration import Claim
+from mnist_lab.analysis.calibration import Bin
 from mnist_lab.analysis.corruptions import CORRUPTIONS, STRENGTHS
 from mnist_lab.analysis.ensembles import Shared, Together
 from mnist_lab.analysis.errors import Budget
@@ -51,7 +51,7 @@ def test_ensembles_are_drawn_with_and_without_a_shared_budget():
 
 
 def test_claims_without_an_error_are_left_out():
-    claims = [Claim(0.3, 0.2, (0.1, 0.3), 10), Claim(0.001, 0.0, (0.0, 0.0), 500)]
+    claims = [Bin(0.3, 0.2, (0.1, 0.3), 10), Bin(0.001, 0.0, (0.0, 0.0), 500)]
     axis = figures.reliability({"one": claims, "two": claims[1:]}, "a title").axes[0]
     assert [text.get_text() for text in axis.get_legend().get_texts()] == ["as many as claimed", "one"]
 

@@ -20,7 +20,7 @@ from mnist_lab.analysis import (
 from mnist_lab.analysis.networks import ON_MNIST, of_seeds
 from mnist_lab.evidence.records import FOLDERS, TRACKED, load, read_list
 from mnist_lab.evidence.uncertainty import paired
-from mnist_lab.studies.search.tables import rows_of_steps
+from mnist_lab.studies.search.variants import rows_of_steps
 
 KINDS = {
     probabilities.INDEX: probabilities.Packed,

@@ -39,11 +39,11 @@ def test_a_confirmation_is_compared_fold_by_fold(confirmed):
     """Folds differ by far more than the two recipes, which only pairs can show."""
     records = confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0003, noise=0.01) + confirmed(8, 1.0, 0.0, seeds=5)
     best, baseline = confirmation.compare(records, 3)
-    assert (best.number, baseline.number) == (7, 0) and baseline.loss is None
+    assert (best.number, baseline.number) == (7, 0) and baseline.loss_change is None
     logs = [math.log(ours.loss / theirs.loss) for ours, theirs in zip(best.records, baseline.records, strict=True)]
-    assert best.loss.mean == pytest.approx(statistics.fmean(logs))
-    assert best.loss.is_clear and best.loss.interval[1] < -0.08
-    assert best.accuracy.mean == pytest.approx(0.0003) and best.accuracy.is_clear
+    assert best.loss_change.mean == pytest.approx(statistics.fmean(logs))
+    assert best.loss_change.is_clear and best.loss_change.interval[1] < -0.08
+    assert best.accuracy_change.mean == pytest.approx(0.0003) and best.accuracy_change.is_clear
     assert confirmation.compare(records, 15) == []
     table = confirmation.comparison_table([best, baseline])
     assert [row[-1] for row in table.rows] == ["better", "baseline"]
@@ -58,23 +58,24 @@ def test_new_folds_are_those_on_which_nothing_was_chosen(confirmed):
     found = confirmation.compare(records, 3, [made(0, 0.02, 0.03), made(1, 0.02, state="pruned")])[0]
     pairs = zip(confirmed(0, 1.0, 0.0, seeds=12), found.records, strict=True)
     logs = [math.log(ours.loss / theirs.loss) for theirs, ours in pairs]
-    assert found.loss.mean == pytest.approx(statistics.fmean(logs))
-    assert found.unseen.mean == pytest.approx(statistics.fmean(logs[2:6] + logs[8:]))
-    assert found.unseen.interval != found.loss.interval
+    assert found.loss_change.mean == pytest.approx(statistics.fmean(logs))
+    assert found.loss_change_on_new_folds.mean == pytest.approx(statistics.fmean(logs[2:6] + logs[8:]))
+    assert found.loss_change_on_new_folds.interval != found.loss_change.interval
     alone = confirmation.compare(records, 3, [made(0, *[0.02] * 5)])[0]
-    assert alone.unseen is None and alone.loss == found.loss  # one new fold has no spread
+    assert alone.loss_change_on_new_folds is None  # one new fold has no spread
+    assert alone.loss_change == found.loss_change
     row = confirmation.comparison_table([alone]).rows[0]
     assert row[confirmation.comparison_table([alone]).headers.index("on new folds alone")] == "–"
 
 
 def test_seeds_of_a_fold_are_one_value(confirmed):
     """Three times the same six folds say no more than the six."""
-    once = confirmation.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0), 3)[0].loss
+    once = confirmation.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0), 3)[0].loss_change
     records = confirmed(0, 1.0, 0.0, seeds=18) + confirmed(7, 0.9, 0.0, seeds=18)
-    thrice = confirmation.compare(records, 3)[0].loss
+    thrice = confirmation.compare(records, 3)[0].loss_change
     assert thrice.interval == pytest.approx(once.interval, abs=1e-12)
     mixed = confirmation.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0, seeds=18), 3)[0]
-    assert len(mixed.records) == 18 and mixed.loss.mean == pytest.approx(once.mean)
+    assert len(mixed.records) == 18 and mixed.loss_change.mean == pytest.approx(once.mean)
 
 
 def test_what_was_confirmed_comes_before_what_only_looked_better(confirmed):

@@ -67,8 +67,8 @@ def costs(tried, make_record) -> list[Record]:
 def test_ablations_are_held_against_the_baseline(searched):
     found = {outcome.name: outcome for outcome in tables.ablations(searched)}
     assert list(found) == ["step-3", "cutout", "no-augmentation", "adamw", "sgd", "relu"]  # families; lowest loss first
-    assert found["sgd"].gain.mean == pytest.approx(math.log(0.0151 / 0.0128))
-    low, high = found["sgd"].gain.interval
+    assert found["sgd"].loss_change.mean == pytest.approx(math.log(0.0151 / 0.0128))
+    low, high = found["sgd"].loss_change.interval
     assert high - low < 0.1  # that folds differ by a third is no spread
     assert {name: outcome.verdict for name, outcome in found.items()} == {
         "step-3": "baseline",
@@ -117,7 +117,7 @@ def test_row_2a_is_taken_apart_beside_itself(searched, tried):
     assert tables.ablations([*searched, *whole, *bent]) == tables.ablations(searched)
     first, second = tables.apart([*searched, *bent, *whole])
     assert (first.name, first.verdict, second.name, second.verdict) == ("step-2a", "baseline", "2a-relu", "worse")
-    assert math.exp(second.gain.mean) == pytest.approx(1.2 * 1.01**0.5, rel=1e-3)
+    assert math.exp(second.loss_change.mean) == pytest.approx(1.2 * 1.01**0.5, rel=1e-3)
     table = tables.ablation_table([first, second], "row 2a")
     assert "times row 2a's" in table.headers and "step 3" not in table.note
 
@@ -127,8 +127,8 @@ def test_tracks_are_held_against_step_3(tried, make_record):
     alone = [make_record("3", seed, (accuracy,), (loss,)) for seed, (accuracy, loss) in enumerate(scores)]
     twice = tried("2-views", (0.9962, 0.0110), (0.9961, 0.0111), (0.9963, 0.0109), seconds=9.0)
     first, second = tables.tracks([*twice, *alone, *tried("4k", (0.995, 0.02))])
-    assert (first.name, first.gain, second.name, second.records[0].kind) == ("3", None, "2-views", "track")
-    assert math.exp(second.gain.mean) == pytest.approx(0.11 / 0.121, rel=1e-3) and second.gain.is_clear
+    assert (first.name, first.loss_change, second.name, second.records[0].kind) == ("3", None, "2-views", "track")
+    assert math.exp(second.loss_change.mean) == pytest.approx(0.11 / 0.121, rel=1e-3) and second.loss_change.is_clear
     rows = tables.tracks_table([first, second]).rows
     assert [row[0] for row in rows] == ["nothing changed", "2 views of every image in a batch"]
     assert rows[1][4].startswith("+0.040 (") and rows[1][6] == "0.91" and rows[0][4] == rows[0][6] == "–"
@@ -159,30 +159,30 @@ def test_the_frontier_names_the_cheapest_on_target(costs):
 def test_step_3_is_read_from_its_records(make_record):
     slower = replace(STEP, learning_rate=0.01)
     own = [make_record(name, 0, (0.99,), recipe=asdict(one)) for name, one in (("2", slower), ("3", STEP))]
-    assert tables.step_3(own) == STEP and tables.rows_of_steps(own) == {"2": slower, "3": STEP}
+    assert variants.rows_of_steps(own)["3"] == STEP and variants.rows_of_steps(own) == {"2": slower, "3": STEP}
     gpu = make_record("3", 0, (0.99,), recipe=asdict(slower), device_type="cuda")
-    assert tables.step_3([gpu, *own]) == STEP and tables.step_3([gpu]) == slower
+    assert variants.rows_of_steps([gpu, *own])["3"] == STEP and variants.rows_of_steps([gpu])["3"] == slower
     with pytest.raises(RecordError, match="no record of step 3"):
-        tables.step_3(own[:1])
+        variants.rows_of_steps(own[:1])["3"]
 
 
 def test_the_figure_shows_every_ablation_with_its_interval(searched):
     found = tables.ablations(searched)
     (axis,) = figures.ablations(found, "a title").axes
     labels = [label.get_text() for label in axis.get_yticklabels()]
-    shown = [outcome for outcome in found if outcome.gain]
+    shown = [outcome for outcome in found if outcome.loss_change]
     assert labels == [outcome.result.change for outcome in shown]
     families = {text.get_text(): text.xy[1] for text in axis.texts}
     assert families == {"images": 0.5, "optimizer": 2.5}  # each once, beside the middle of its rows
-    assert list(axis.lines[0].get_xdata()) == [math.exp(end) for end in shown[0].gain.interval]
-    assert list(axis.lines[1].get_xdata()) == [math.exp(shown[0].gain.mean)]
+    assert list(axis.lines[0].get_xdata()) == [math.exp(end) for end in shown[0].loss_change.interval]
+    assert list(axis.lines[1].get_xdata()) == [math.exp(shown[0].loss_change.mean)]
 
 
 def test_the_scale_of_losses_can_be_read_when_one_is_ten_times_the_others(searched):
     cutout = next(outcome for outcome in tables.ablations(searched) if outcome.name == "cutout")
-    far = replace(cutout, gain=replace(cutout.gain, mean=2.3, interval=(2.2, 2.4)))
+    far = replace(cutout, loss_change=replace(cutout.loss_change, mean=2.3, interval=(2.2, 2.4)))
     far = replace(far, result=replace(far.result, change="w" * 50))
-    near = replace(cutout, gain=replace(cutout.gain, mean=-0.1, interval=(-0.3, 0.1)))
+    near = replace(cutout, loss_change=replace(cutout.loss_change, mean=-0.1, interval=(-0.3, 0.1)))
     figure = figures.ablations([near, far], "a title")
     figure.canvas.draw()
     (axis,) = figure.axes

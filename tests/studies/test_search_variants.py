@@ -12,7 +12,7 @@ from mnist_lab.evidence import records
 from mnist_lab.fields.trace import facts
 from mnist_lab.models import PARAMETER_BUDGET, build, count_parameters, leaves
 from mnist_lab.recipe import Recipe
-from mnist_lab.studies.search import assisted, tables, variants
+from mnist_lab.studies.search import assisted, variants
 from mnist_lab.studies.search.distortions import DISTORTIONS
 from mnist_lab.studies.search.recipe import FAMILIES
 from mnist_lab.writers import FOLDS
@@ -54,7 +54,7 @@ def test_each_is_plain_data_and_learns(name, digits, settings, tmp_path, monkeyp
 
 def test_the_tracked_records_are_of_the_recipes_of_today():
     tracked = records.load(records.TRACKED)
-    now = {(one.kind, one.name): one for one in variants.every(tables.rows_of_steps(tracked))}
+    now = {(one.kind, one.name): one for one in variants.every(variants.rows_of_steps(tracked))}
     for record in tracked:
         if record.kind in ("ablation", "frontier", "track"):
             variant = now[record.kind, record.name]

@@ -14,7 +14,7 @@ from mnist_lab.runtime import ROOT
 from mnist_lab.studies.others.catalogue import RECIPES, VARIANTS
 from mnist_lab.studies.search import tables
 from mnist_lab.studies.search.recipe import Variant
-from mnist_lab.studies.search.variants import every
+from mnist_lab.studies.search.variants import every, rows_of_steps
 
 FILES = sorted(TRACKED.rglob("*.jsonl"))
 # Series that clip their logits: within ten updates another processor's last digits become 0.4 % of the loss. (The least
@@ -25,7 +25,7 @@ ROUGH = "AB"
 @pytest.fixture(scope="module")
 def recipes() -> dict:
     """Return every recipe of the studies by the kind and name of its records."""
-    rows = tables.rows_of_steps(load(TRACKED / "steps"))
+    rows = rows_of_steps(load(TRACKED / "steps"))
     others = {("published", one.name): one for one in (*RECIPES.values(), *VARIANTS)}
     return others | {(one.kind, one.name): one for one in every(rows)}
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -13,12 +13,13 @@ from torch import nn
 
 from mnist_lab.data import Dataset, Split
 from mnist_lab.experiment import train
-from mnist_lab.recipe import STRICT, AnyRecipe, Recipe, Settings
+from mnist_lab.recipe import STRICT, AnyRecipe, Recipe
 from mnist_lab.runtime import ROOT
 from mnist_lab.speed.compiled import compiled
 from mnist_lab.studies import weights
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.studies.search.taught import DistilledBatches
+from mnist_lab.studies.study import ON_MNIST
 
 FOLDER = ROOT / "runs" / "teachers"
 FIRST_SEED = 1000  # no seed of a study is so high: a teacher is none of the networks that it teaches
@@ -50,7 +51,7 @@ def trained(recipe: AnyRecipe, images: Split, count: int) -> list[nn.Sequential]
 
 def _one(recipe: AnyRecipe, images: Split, seed: int, folder: Path) -> nn.Sequential:
     """Return the network of one seed, trained unless ``folder`` has it."""
-    settings = Settings(seed, "cpu", torch.get_num_threads(), "MNIST", "test", None)
+    settings = replace(ON_MNIST, seed=seed, threads=torch.get_num_threads())
     few = Dataset("training images", images, images.first(1))  # its scores are of no use
     path = folder / f"seed-{seed}.pt"
     weights.keep(path, lambda: train(recipe, few, settings, lambda epoch: None, prepare=compiled).model.state_dict())

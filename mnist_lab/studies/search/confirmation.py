@@ -19,9 +19,9 @@ class Comparison:
     """A trial with more seeds than the search gave it, fold by fold beside the baseline."""
 
     records: Sequence[Record]  # of the trial
-    loss: Difference | None  # of log(loss), less the baseline's: below 0 is better; None for the baseline
-    accuracy: Difference | None
-    unseen: Difference | None  # as loss, over the folds alone on which no trial was chosen
+    loss_change: Difference | None  # of log(loss), less the baseline's: below 0 is better; None for the baseline
+    accuracy_change: Difference | None
+    loss_change_on_new_folds: Difference | None  # as above, over the folds alone on which no trial was chosen
 
     @property
     def number(self) -> int:
@@ -52,7 +52,7 @@ def compare(records: Iterable[Record], epochs: int, tried: Iterable[Trial] = ())
             new = [losses[fold] for fold in range(folds_of(tried), FOLDS)]
             differences = over_folds(losses.values()), over_folds(accuracies.values()), over_folds(new)
         comparisons.append(Comparison([seeds[seed] for seed in sorted(seeds)], *differences))
-    return sorted(comparisons, key=lambda one: one.loss.mean if one.loss else 0)
+    return sorted(comparisons, key=lambda one: one.loss_change.mean if one.loss_change else 0)
 
 
 def all_folds(seeds: Iterable[int]) -> bool:
@@ -101,12 +101,12 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
         "s/epoch": lambda one: f"{mean(one, 'seconds_per_epoch'):.1f}",
         "seeds": lambda one: len(one.records),
         "loss": lambda one: f"{mean(one, 'loss'):.4f}",
-        "times the baseline's": lambda one: multiple(one.loss),
-        "on new folds alone": lambda one: multiple(one.unseen),
+        "times the baseline's": lambda one: multiple(one.loss_change),
+        "on new folds alone": lambda one: multiple(one.loss_change_on_new_folds),
         "accuracy, %": lambda one: f"{100 * mean(one, 'accuracy'):.3f}",
-        "gain": lambda one: gain(one.accuracy),
+        "gain": lambda one: gain(one.accuracy_change),
         "verdict by loss": lambda one: (
-            "baseline" if one.number == BASELINE else verdict(one.loss, more="worse", less="better")
+            "baseline" if one.number == BASELINE else verdict(one.loss_change, more="worse", less="better")
         ),
     }
     note = (

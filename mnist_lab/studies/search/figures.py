@@ -50,10 +50,11 @@ def ablations(found: Sequence[Outcome], title: str) -> Figure:
 
     A loss beyond EDGE is not drawn to scale: an arrow tells it.
     """
-    shown = [outcome for outcome in found if outcome.gain is not None]
+    shown = [outcome for outcome in found if outcome.loss_change is not None]
+    changes = [outcome.loss_change for outcome in shown]
     figure = Figure(figsize=(9.5, 0.27 * len(shown) + 1.5), layout="constrained")
     axis = figure.subplots()
-    multiples = [(math.exp(outcome.gain.mean), *map(math.exp, outcome.gain.interval)) for outcome in shown]
+    multiples = [(math.exp(one.mean), *map(math.exp, one.interval)) for one in changes]
     for place, (outcome, (mean, low, high)) in enumerate(zip(shown, multiples, strict=True)):
         colour = SHADES[outcome.verdict]
         if mean > EDGE:

@@ -4,17 +4,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mnist_lab.evidence.records import Record, RecordError, in_order
+from mnist_lab.evidence.records import Record, in_order
 from mnist_lab.evidence.results import Result, by_row, summarise
 from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, signed, signed_interval, verdict
 from mnist_lab.evidence.uncertainty import Difference, dunnett, welch
 from mnist_lab.experiment import TARGET
-from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search.recipe import FAMILIES, Variant
-from mnist_lab.studies.search.variants import BASELINE, BASELINE_2A
+from mnist_lab.studies.search.variants import BASELINE, BASELINE_2A, STEP
 from mnist_lab.writers import FOLDS, fold_means
 
-STEP = "3"  # the name of its records
 BUSY = "Seconds depend on the machine, and on what else it did."
 APART = "step 2a"  # the family of row 2a and of what is changed in it
 
@@ -25,7 +23,7 @@ class Outcome:
 
     records: Sequence[Record]
     result: Result
-    gain: Difference | None = None  # in log(loss), against the baseline: below 0 is better; None if it is not known
+    loss_change: Difference | None = None  # of log(loss), against the baseline: below 0 is better; None: not known
 
     @property
     def name(self) -> str:
@@ -38,24 +36,9 @@ class Outcome:
     @property
     def verdict(self) -> str:
         """Say whether the loss differs from the baseline's by more than the luck of seeds."""
-        return "baseline" if self.name in (BASELINE, BASELINE_2A) else verdict(self.gain, more="worse", less="better")
-
-
-def step_3(records: Sequence[Record]) -> Recipe:
-    """Return step 3's recipe as ``records`` state it. Raises RecordError if none is of step 3."""
-    return rows_of_steps(records)[STEP]
-
-
-def rows_of_steps(records: Sequence[Record]) -> dict[str, Recipe]:
-    """Return the recipe of each row of the table of steps by its name, as its first record on a CPU states it, if there
-    is one. Raises RecordError if there is no step 3."""
-    found: dict[str, Recipe] = {}
-    for one in sorted(records, key=lambda one: one.device_type != "cpu"):
-        if one.kind in ("step", "intermediate"):
-            found.setdefault(one.name, Recipe(**one.recipe))
-    if STEP not in found:
-        raise RecordError("there is no record of step 3, from which the others are derived")
-    return found
+        if self.name in (BASELINE, BASELINE_2A):
+            return "baseline"
+        return verdict(self.loss_change, more="worse", less="better")
 
 
 def on_cpus(records: Sequence[Record]) -> list[list[Record]]:
@@ -117,8 +100,8 @@ def ablation_table(found: Sequence[Outcome], of: str = "step 3") -> Table:
         "seeds": lambda one: one.result.seeds,
         "accuracy, %": lambda one: mean_and_sd(one.result.mean, one.result.sd, digits=2),
         "loss": lambda one: f"{one.result.loss:.4f}",
-        f"times {of}'s": lambda one: UNKNOWN if one.gain is None else times(one.gain.mean),
-        "95 % interval": lambda one: UNKNOWN if one.gain is None else times(*one.gain.interval),
+        f"times {of}'s": lambda one: UNKNOWN if one.loss_change is None else times(one.loss_change.mean),
+        "95 % interval": lambda one: UNKNOWN if one.loss_change is None else times(*one.loss_change.interval),
         "verdict": lambda one: one.verdict,
         "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
     }
@@ -184,8 +167,8 @@ def tracks_table(found: Sequence[Outcome]) -> Table:
         "95 % interval of the mean": lambda one: percent(one.result.interval, digits=3),
         "gain, points": gain,
         "loss": lambda one: f"{one.result.loss:.4f}",
-        "times step 3's": lambda one: UNKNOWN if one.gain is None else times(one.gain.mean),
-        "95 % interval": lambda one: UNKNOWN if one.gain is None else times(*one.gain.interval),
+        "times step 3's": lambda one: UNKNOWN if one.loss_change is None else times(one.loss_change.mean),
+        "95 % interval": lambda one: UNKNOWN if one.loss_change is None else times(*one.loss_change.interval),
         "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
     }
     note = (

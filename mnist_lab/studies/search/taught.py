@@ -38,14 +38,14 @@ class TaughtBatches(ABC):
     """Batches whose labels are blended with what a teacher says of the undistorted images.
 
     With a ``share`` w, the cross-entropy to the blended targets (B, classes) is (1 - w) cross-entropy to the labels + w
-    cross-entropy to the teacher's probabilities. For the first ``untaught`` epochs the labels stay as they are. Raises
-    ParameterError on a GPU, where networks train side by side on batches that they have in common.
+    cross-entropy to the teacher's probabilities. For so many ``plain_epochs`` the labels stay as they are at first.
+    Raises ParameterError on a GPU, where networks train side by side on batches that they have in common.
     """
 
-    def __init__(self, batches: ShuffledBatches, share: float, untaught: int = 0):
+    def __init__(self, batches: ShuffledBatches, share: float, plain_epochs: int = 0):
         if batches.split.images.is_cuda:
             raise ParameterError("a teacher needs device cpu: networks side by side on a GPU have none of their own")
-        self.batches, self.share, self.untaught = batches, share, untaught
+        self.batches, self.share, self.plain_epochs = batches, share, plain_epochs
 
     @abstractmethod
     def said(self, chosen: Tensor) -> Tensor:
@@ -56,7 +56,7 @@ class TaughtBatches(ABC):
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         order, numbers = self.batches.draw_epoch()
-        taught, self.untaught = not self.untaught, max(0, self.untaught - 1)
+        taught, self.plain_epochs = not self.plain_epochs, max(0, self.plain_epochs - 1)
         for start in range(0, len(order), self.batches.size):
             batch = slice(start, start + self.batches.size)
             images, labels = self.batches.cut(order[batch], None if numbers is None else numbers[batch])
@@ -71,7 +71,7 @@ class SelfTaughtBatches(TaughtBatches):
     """
 
     def __init__(self, batches: ShuffledBatches, average: nn.Module, share: float):
-        super().__init__(batches, share, untaught=1)
+        super().__init__(batches, share, plain_epochs=1)
         self.average = average
 
     @torch.no_grad()

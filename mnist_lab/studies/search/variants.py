@@ -7,16 +7,18 @@ usual one: only step 3 itself was tuned, which favours it. An idea of your own i
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 
+from mnist_lab.evidence.records import Record, RecordError
 from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search.assisted import Assisted
 from mnist_lab.studies.search.notation import COMPACT
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.writers import FOLDS
 
+STEP = "3"  # the name of its records
 BASELINE, BASELINE_2A = "step-3", "step-2a"  # the names of step 3 and row 2a among their ablations
 EPOCHS = (3, 5, 8)  # on the frontier; step 3 itself has 15
 ON_TEST = {"frontier": 5, "track": 10}  # seeds of what is scored on the test images
@@ -32,6 +34,18 @@ SIZES = {
     "4k": (8, 8, 12, 24, 24, 32),
     "6k": (8, 8, 16, 32, 36, 44),
 }
+
+
+def rows_of_steps(records: Sequence[Record]) -> dict[str, Recipe]:
+    """Return the recipe of each row of the table of steps by its name, as its first record on a CPU states it, if there
+    is one. Raises RecordError if there is no step 3."""
+    found: dict[str, Recipe] = {}
+    for one in sorted(records, key=lambda one: one.device_type != "cpu"):
+        if one.kind in ("step", "intermediate"):
+            found.setdefault(one.name, Recipe(**one.recipe))
+    if STEP not in found:
+        raise RecordError("there is no record of step 3, from which the others are derived")
+    return found
 
 
 def compact(channels: tuple[int, ...]) -> str:

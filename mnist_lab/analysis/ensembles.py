@@ -9,6 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from mnist_lab.analysis.networks import Training, of_seeds, probabilities
+from mnist_lab.evidence.records import Record
 from mnist_lab.experiment import load_data
 from mnist_lab.fields.trace import facts
 from mnist_lab.models import PARAMETER_BUDGET
@@ -105,16 +106,25 @@ class Shared(BaseModel):
 
 
 def sharing(step: AnyRecipe, smaller: Sequence[AnyRecipe]) -> list[tuple[str, AnyRecipe, int]]:
-    """Return name, recipe and number of the networks of each kind of ensemble: step 3 alone, and 2, 3 and 8 networks,
-    each the largest of ``smaller`` that so many times fits the budget."""
-    sizes = {one.name: facts(one.network()).trainable for one in smaller}
-    chosen = [("3", step, 1)]
+    """Return name, recipe and number of the networks of each kind of ensemble: the largest of ``smaller`` that so many
+    times fits the budget, and trains as long as ``step``."""
+    sizes, chosen = {one.name: facts(one.network()).trainable for one in smaller}, []
     for count in SHARING:
         fitting = [one for one in smaller if count * sizes[one.name] < PARAMETER_BUDGET and one.epochs == step.epochs]
         if fitting:
             largest = max(fitting, key=lambda one: sizes[one.name])
             chosen.append((largest.name, largest, count))
     return chosen
+
+
+def alone(errors: Sequence[int], like: Record) -> list[Shared]:
+    """Return networks that misread so many images each, of the same recipe as a record, as ensembles of one."""
+    costs = {"parameters": like.model.trainable, "multiply_accumulates": like.model.multiply_accumulates}
+    return [
+        Shared(name=like.name, trained=like.name, networks=1, **costs, trial=trial, errors_by_vote=count,
+               errors_by_mean=count, errors_alone=[count])
+        for trial, count in enumerate(errors)
+    ]  # fmt: skip
 
 
 def members(name: str, recipe: AnyRecipe, count: int, trials: int, settings: Settings) -> list[list[Training]]:

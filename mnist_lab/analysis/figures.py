@@ -169,8 +169,8 @@ def _shared(axis: Axes, shared: Sequence[Shared]) -> None:
     by_count = [[one for one in shared if one.networks == count] for count in counts]
     for place, group in enumerate(by_count):
         axis.plot([place] * len(group), [one.errors_by_mean for one in group], "o", color=COLOURS[0], alpha=0.5, mew=0)
-        alone = [np.mean(one.errors_alone) for one in group]
-        axis.plot([place] * len(group), alone, "_", color=TARGET_COLOUR, markersize=10)
+        alone = [np.mean(one.errors_alone) for one in group if one.networks > 1]
+        axis.plot([place] * len(alone), alone, "_", color=TARGET_COLOUR, markersize=10)
     means = [np.mean([one.errors_by_mean for one in group]) for group in by_count]
     axis.plot(range(len(counts)), means, "-", color=COLOURS[0], label="together, by mean probability")
     axis.plot([], [], "_", color=TARGET_COLOUR, markersize=10, label="one of them alone")

@@ -69,9 +69,10 @@ def shared_table(found: Sequence[Shared]) -> Table:
         "one alone": lambda group: f"{statistics.fmean(statistics.fmean(one.errors_alone) for one in group):.1f}",
         "by vote": lambda group: f"{statistics.fmean(one.errors_by_vote for one in group):.1f}",
         "by mean probability": lambda group: f"{statistics.fmean(one.errors_by_mean for one in group):.1f}",
-        "each": lambda group: ", ".join(str(one.errors_by_mean) for one in group),
+        "from – to": lambda group: " – ".join(str(end(one.errors_by_mean for one in group)) for end in (min, max)),
+        "ensembles": lambda group: len(group),
     }
-    note = "Test images misread; means over ensembles that have no network in common; the last column names each."
+    note = "Test images misread; means over ensembles that have no network in common; from – to: by mean probability."
     return Table.of(groups, columns, note)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mnist_lab.analysis import ensembles
+from mnist_lab.analysis import ensembles, tables
 from mnist_lab.models import PARAMETER_BUDGET
 
 
@@ -47,7 +47,7 @@ def test_networks_that_share_a_budget_stay_below_it(recipe):
 
     step = replace(recipe, epochs=15)
     chosen = ensembles.sharing(step, frontier(step))
-    assert [count for _, _, count in chosen] == [1, 2, 3, 8]
+    assert [count for _, _, count in chosen] == [2, 3, 8]
     shares = [count * facts(one.network()).trainable / PARAMETER_BUDGET for _, one, count in chosen]
     assert all(0.75 < share < 1 for share in shares)
     assert all(one.epochs == 15 for _, one, _ in chosen)
@@ -56,3 +56,15 @@ def test_networks_that_share_a_budget_stay_below_it(recipe):
 def test_ensembles_have_no_network_in_common(training):
     groups = ensembles.members("4k", training.recipe, 2, 3, training.settings)
     assert [[one.seed for one in group] for group in groups] == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_single_networks_stand_beside_ensembles(make_record):
+    like = make_record("3", 0, (0.9,))
+    found = ensembles.alone([40, 44], like)
+    assert [(one.networks, one.errors_alone, one.errors_by_mean, one.errors_by_vote) for one in found] == [
+        (1, [40], 40, 40),
+        (1, [44], 44, 44),
+    ]
+    assert {one.parameters for one in found} == {like.model.trainable}
+    lines = tables.shared_table(found).markdown().splitlines()
+    assert [cell.strip() for cell in lines[2].split("|")[4:]] == ["42.0", "42.0", "42.0", "40 – 44", "2", ""]

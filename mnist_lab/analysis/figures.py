@@ -329,7 +329,7 @@ def smaller(found: Sequence[Smaller], narrow: Sequence[Narrow], title: str) -> F
         panels[0].plot([], [], "o", color=colour, label=FAMILY_WORDS[family])
     panels[0].plot([], [], "o", color="black", mfc="white", label="hollow: after training")
     panels[0].plot([], [], "^", color=OTHERS, label="fewer channels from the start, 32 bits")
-    panels[0].plot([], [], color="black", linewidth=0.8, label="frontier")
+    panels[0].plot([], [], color="black", linewidth=0.8, label="Pareto front")
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=4)
     return figure
 

@@ -149,7 +149,7 @@ def tracks(records: Sequence[Record]) -> list[Outcome]:
     losses = {group[0].name: [math.log(record.loss) for record in group] for group in groups}
     gains = {name: welch(losses[STEP], own) for name, own in losses.items() if name != STEP}
     found = [Outcome(group, *summarise(group), gains.get(group[0].name)) for group in groups]
-    return sorted(found, key=lambda outcome: outcome.records[0].recipe.get("views", 1))
+    return sorted(found, key=lambda outcome: (outcome.records[0].recipe.get("views", 1), outcome.name != STEP))
 
 
 def tracks_table(found: Sequence[Outcome]) -> Table:

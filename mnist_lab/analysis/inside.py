@@ -114,7 +114,7 @@ def look(first: Training, second: Training, folder: Path, out: Path) -> None:
 
 
 def read(folder: Path) -> tuple[Inside, Arrays] | None:
-    """Return what was seen, None if nobody has looked yet. Raises AnalysisError for damaged files."""
+    """Return what was seen, None if nobody has looked yet. Raises RecordError or AnalysisError for damaged files."""
     items = read_list(folder / FILE, Inside)
     if not items:
         return None

@@ -113,6 +113,6 @@ def unpack(packed: Packed, folder: Path) -> Answers:
 def read_index(folder: Path) -> dict[tuple[str, str], Packed]:
     """Return the files of ``folder`` by name and what they were scored on; none if there are none yet.
 
-    Raises AnalysisError for a damaged index.
+    Raises RecordError for a damaged index.
     """
     return {(one.name, one.scored_on): one for one in read_list(folder / INDEX, Packed)}

@@ -24,7 +24,7 @@ STEP_COLOURS = {"1": "#000000", "2a": "#e69f00", "2": "#56b4e9", "3a": "#009e73"
 TARGET_COLOUR = "#555555"
 WRONG_COLOUR = "#c00000"
 ACCURACIES = (0, 50, 80, 90, 95, 97, 98, 98.5, 99, 99.2, 99.4, 99.5, 99.6, 99.7, 99.8, 99.9)  # labelled, %
-WORST_SHOWN = 30
+WORST_SHOWN, SIDE_BY_SIDE = 30, 10  # misread images
 DOTS_PER_INCH = 200  # of saved figures: twice what a page shows, for screens with small pixels
 GOLDEN = 0.618034  # its multiples fill an interval evenly: neighbours in rank are far apart
 WIDTH = 0.5  # of the strip over which the dots of a row are spread
@@ -223,7 +223,7 @@ def mistakes(record: Record, split: Split) -> Figure:
     shown, wrong = record.mistakes[:WORST_SHOWN], misread_wrong_labels(record) or ()
     title = f"{len(record.mistakes)} of {record.scored_images:,} images misread, most confident first ({record.data})"
     said = f"{len(shown)} shown" + ("; framed: the label is known to be wrong" if wrong else "")
-    figure, axes = image_grid(max(1, -(-len(shown) // 10)), 10, f"{title}\n{said}", height=1.3)
+    figure, axes = image_grid(max(1, -(-len(shown) // SIDE_BY_SIDE)), SIDE_BY_SIDE, f"{title}\n{said}", height=1.3)
     for axis, mistake in zip(axes, shown, strict=False):
         image = split.images[places[mistake.index], 0]
         show_image(axis, image)

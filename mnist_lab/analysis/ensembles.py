@@ -1,6 +1,6 @@
 """Several networks asked together: by votes, and by the mean of their probabilities."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -17,7 +17,7 @@ from mnist_lab.recipe import STRICT, AnyRecipe, Settings
 
 SIZES = (1, 2, 3, 5, 10, 30)  # networks asked together
 DRAWS = 200  # of each size, from the seeds there are
-SHARING = (2, 3, 8)  # networks that share one budget of parameters: so many of a size on the frontier nearly fill it
+SHARING = (2, 3, 8)  # networks that share one budget of parameters: sizes on the frontier fill 79 % of it or more
 FILE = "ensembles.json"
 
 
@@ -95,7 +95,7 @@ class Shared(BaseModel):
     model_config = STRICT
 
     name: str  # of the recipe of each network
-    trained: str  # see networks.Training
+    trained: str  # see networks.Training; of single networks, from records, the name of the recipe
     networks: int
     parameters: int  # of all together
     multiply_accumulates: int  # for one image, of all together
@@ -117,7 +117,7 @@ def sharing(step: AnyRecipe, smaller: Sequence[AnyRecipe]) -> list[tuple[str, An
     return chosen
 
 
-def alone(errors: Sequence[int], like: Record) -> list[Shared]:
+def alone(errors: Iterable[int], like: Record) -> list[Shared]:
     """Return networks that misread so many images each, of the same recipe as a record, as ensembles of one."""
     costs = {"parameters": like.model.trainable, "multiply_accumulates": like.model.multiply_accumulates}
     return [

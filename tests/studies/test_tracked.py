@@ -1,5 +1,6 @@
 """The tracked records, and today's code: one still makes the other."""
 
+import json
 import math
 import re
 from dataclasses import asdict, replace
@@ -48,6 +49,14 @@ def test_every_recipe_of_the_studies_has_records_or_is_said_to_have_none(recipes
     text = (ROOT / "notebooks" / "evidence" / "search.ipynb").read_text("utf-8")
     named = {name for line in re.findall(r"Not measured yet: ([^.]+)\.", text) for name in line.split(", ")}
     assert missing == named
+
+
+def test_what_the_search_page_does_not_exclude_is_in_its_table():
+    page = json.loads((ROOT / "notebooks" / "evidence" / "search.ipynb").read_text("utf-8"))
+    text = " ".join(" ".join("".join(cell["source"]) for cell in page["cells"]).split())
+    found = {one.name: one.loss_change for one in tables.ablations(load(TRACKED))}
+    for name in ("average-head", "full-convolutions", "no-average", "constant"):
+        assert f"p to {100 * math.expm1(found[name].interval[1]):.0f} % more" in text, name
 
 
 def test_more_work_gains_what_the_search_page_says():

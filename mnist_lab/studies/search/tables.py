@@ -62,8 +62,8 @@ def compare_by_fold(records: Sequence[Record], baseline: str) -> list[Outcome]:
     """Compare recipes with the one that is named ``baseline``, fold by fold."""
     groups = on_cpus(records)
     losses = {group[0].name: {record.seed: math.log(record.loss) for record in group} for group in groups}
-    gains = against_baseline(losses, baseline)
-    found = [Outcome(group, *summarise(group), gains.get(group[0].name)) for group in groups]
+    changes = against_baseline(losses, baseline)
+    found = [Outcome(group, *summarise(group), changes.get(group[0].name)) for group in groups]
     return sorted(found, key=lambda outcome: (FAMILIES.index(outcome.family), outcome.result.loss))
 
 
@@ -147,8 +147,8 @@ def tracks(records: Sequence[Record]) -> list[Outcome]:
     mine = [one for one in records if one.kind == "track" or (one.kind, one.name) == ("step", STEP)]
     groups = on_cpus(mine)
     losses = {group[0].name: [math.log(record.loss) for record in group] for group in groups}
-    gains = {name: welch(losses[STEP], own) for name, own in losses.items() if name != STEP}
-    found = [Outcome(group, *summarise(group), gains.get(group[0].name)) for group in groups]
+    changes = {name: welch(losses[STEP], own) for name, own in losses.items() if name != STEP}
+    found = [Outcome(group, *summarise(group), changes.get(group[0].name)) for group in groups]
     return sorted(found, key=lambda outcome: (outcome.records[0].recipe.get("views", 1), outcome.name != STEP))
 
 
@@ -173,7 +173,7 @@ def tracks_table(found: Sequence[Outcome]) -> Table:
     }
     note = (
         "Last epoch, on the test images; mean ± standard deviation over seeds. Accuracies and the logarithms of "
-        f"losses are compared by Welch's test, with 95 % intervals. {BUSY}"
+        f"losses are compared by Welch's test, with 95 % intervals. {BUSY} They leave out the training of teachers."
     )
     return Table.of(found, columns, note, spare=("s/epoch", "loss"))
 

@@ -14,6 +14,7 @@ from mnist_lab.recipe import Recipe
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.others.catalogue import RECIPES, VARIANTS
 from mnist_lab.studies.search import tables
+from mnist_lab.studies.search.assisted import Assisted
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.studies.search.variants import every, rows_of_steps
 
@@ -38,6 +39,8 @@ def test_a_tracked_recipe_still_starts_training_as_its_record_says(path, recipes
     own = kinds.get(record.kind)
     recipe = own(**record.recipe) if own else recipes[record.kind, record.name]
     assert asdict(recipe) == record.recipe
+    if isinstance(recipe, Assisted):
+        pytest.skip("its five teachers would be trained first, for minutes")
     settings = replace(record.settings, device="cpu")
     opening = measure_opening(recipe, load_data(settings), settings)
     assert math.isclose(opening, record.opening_loss, rel_tol=1e-2 if record.name[0] in ROUGH else 1e-3)

@@ -87,3 +87,24 @@ def test_what_the_pages_say_of_trust_and_of_shifted_copies_is_so():
     assert abs(np.mean(own) - 1) < np.std(own) < 0.05
     ten = ensembles.by_size(answers.probabilities, answers.labels, sizes=(1, 10))
     assert ten[1].errors_by_mean < 0.8 * ten[0].errors_by_mean
+
+
+def test_what_the_pages_say_of_robustness_pruning_and_shared_budgets_is_so():
+    folder = kept.tracked()
+    found = read_list(folder / robustness.FILE, robustness.Robustness)
+    errors, overall = robustness.mean_errors(found), robustness.overall(found)
+    for kind, times in (("grey background", 1.8), ("uneven light", 1.9)):
+        assert round(errors["3"][kind] / errors["1"][kind], 1) == times
+    assert min(overall, key=overall.get) == "B3"
+    assert min(errors, key=lambda name: errors[name]["hidden square"]) == "D3"
+    made = read_list(folder / smaller.FILE, smaller.Smaller)
+    ways = (
+        "32 bits",
+        "50% of the weights, trained so",
+        "30% of the weights, trained so",
+        "10% of the weights, trained so",
+    )
+    whole, half, third, tenth = (smaller.mean_of(made, way).errors for way in ways)
+    assert half < 1.1 * whole < 1.3 * whole < third and 8 < tenth / whole < 12
+    shared = {one.networks: one.parameters for one in read_list(folder / ensembles.FILE, ensembles.Shared)}
+    assert shared[3] == pytest.approx(0.8 * 8000, rel=0.02)

@@ -1,4 +1,4 @@
-from dataclasses import asdict, replace
+from dataclasses import FrozenInstanceError, asdict, replace
 
 import pytest
 import torch
@@ -162,3 +162,10 @@ def test_a_cycle_of_too_few_updates_is_an_error(recipe):
     for updates in (1, 4, 5):
         with pytest.raises(ParameterError, match=rf"WARMUP 0.2 of {updates} updates"):
             recipe.scheduler(optimizer, updates)
+
+
+def test_recipes_and_settings_cannot_be_changed(recipe, settings):
+    for one, name in ((recipe, "epochs"), (settings, "seed")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(one, name, 1)
+        assert len({one, replace(one)}) == 1

@@ -204,7 +204,7 @@ def confusion(record: Record) -> Figure:
         colour = "white" if shade(count) > 0.6 else "black"
         axis.text(predicted, label, str(count), ha="center", va="center", fontsize=9, color=colour)
     axis.set_title(title, fontsize=10)
-    axis.set(xlabel="predicted digit", ylabel="true digit: how many misread", xticks=range(classes))
+    axis.set(xlabel="predicted digit", ylabel="label: how many misread", xticks=range(classes))
     axis.set_yticks(range(10), [f"{label}: {int(count):2}" for label, count in enumerate(counts.sum(1))])
     axis.set_xticks([edge - 0.5 for edge in range(1, classes)], minor=True)
     axis.set_yticks([edge - 0.5 for edge in range(1, 10)], minor=True)
@@ -214,7 +214,7 @@ def confusion(record: Record) -> Figure:
 
 
 def mistakes(record: Record, split: Split) -> Figure:
-    """Show the misread images, the most confident mistake first, each as "true → predicted, confidence".
+    """Show the misread images, the most confident mistake first, each as "label → predicted digit, its probability".
 
     Images whose label is known to be wrong are framed; ``split`` is the one that the record was scored on.
     """
@@ -222,7 +222,8 @@ def mistakes(record: Record, split: Split) -> Figure:
     places = {index: place for place, index in enumerate(indices)}
     shown, wrong = record.mistakes[:WORST_SHOWN], misread_wrong_labels(record) or ()
     title = f"{len(record.mistakes)} of {record.scored_images:,} images misread, most confident first ({record.data})"
-    said = f"{len(shown)} shown" + ("; framed: the label is known to be wrong" if wrong else "")
+    said = f"{len(shown)} shown: label → predicted digit, its probability"
+    said += "; framed: the label is known to be wrong" if wrong else ""
     figure, axes = image_grid(max(1, -(-len(shown) // SIDE_BY_SIDE)), SIDE_BY_SIDE, f"{title}\n{said}", height=1.3)
     for axis, mistake in zip(axes, shown, strict=False):
         image = split.images[places[mistake.index], 0]

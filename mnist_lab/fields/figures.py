@@ -18,6 +18,7 @@ from mnist_lab.models import leaves
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")  # told apart by colour-blind readers too
 SMALL = {"fontsize": 8, "ha": "center", "va": "top"}
+MAPS = 8  # that a square of a diagram stands for
 FIELD_IMAGES = 200  # more images change an effective field by no visible shade
 
 matplotlib.style.use("default")  # a personal matplotlibrc decides nothing here
@@ -58,7 +59,7 @@ def network_diagram(model: nn.Sequential, split: Split, title: str) -> Figure:
     above, below = figure.subplots(2, len(shown) + 1, height_ratios=(1, 1.9))
     image = split.images[0, 0].cpu().float()
     show_image(above[0], image)
-    draw_maps(below[0], 1, len(image), f"image\n1 x {len(image)} x {len(image)}")
+    draw_maps(below[0], 1, len(image), f"image\n1 x {len(image)} x {len(image)}\n\na square: up to\n{MAPS} maps")
     for place, (top, bottom) in zip(shown, zip(above[1:], below[1:], strict=True), strict=True):
         row = last[place]
         show_image(top, image)
@@ -83,7 +84,7 @@ def in_words(row: Row) -> str:
 
 def draw_maps(axis: Axes, channels: int, size: int, text: str) -> None:
     """Draw ``channels`` maps of ``size`` units as a stack of squares, to the scale of an image, and a text below."""
-    shown = -(-channels // 8)  # a square for eight maps
+    shown = -(-channels // MAPS)
     for depth in reversed(range(shown)):
         corner = (28 - size) / 2 + 1.5 * (depth - (shown - 1) / 2)
         axis.add_patch(

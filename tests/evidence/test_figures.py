@@ -131,7 +131,7 @@ def test_mistakes_say_how_many_are_shown_and_mark_wrong_labels(make_record, digi
     indices = [WRONG_TEST_LABELS[0], *range(40)]
     record = make_record(accuracies=(0.9959,), mistakes=[Mistake(index, 1, 7, 0.6) for index in indices])
     figure = drawn(figures.mistakes(record, digits.train))
-    assert "first (MNIST)\n30 shown; framed: the label is known to be wrong" in figure.get_suptitle()
+    assert "first (MNIST)\n30 shown: label → predicted digit, its probability; framed: " in figure.get_suptitle()
     assert figure.get_suptitle().startswith("41 of 10,000 images misread")
     assert [bool(axis.patches) for axis in figure.axes] == [True] + [False] * 29
 

@@ -68,7 +68,7 @@ def read_value(text: str) -> object:
     """Read a parameter's value as Python's literal, else as a word: papermill's -p has no quotes either."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):  # the last of a dict whose key is a list
         return text
 
 

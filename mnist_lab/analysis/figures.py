@@ -15,7 +15,7 @@ from mnist_lab.analysis.corruptions import CORRUPTIONS, STRENGTHS
 from mnist_lab.analysis.ensembles import Shared, Together
 from mnist_lab.analysis.errors import Budget, Exchange, Group
 from mnist_lab.analysis.robustness import CLEAN, Robustness, clear_change
-from mnist_lab.analysis.smaller import Narrow, Smaller
+from mnist_lab.analysis.smaller import Smaller
 from mnist_lab.evidence.figures import STEP_COLOURS, TARGET_COLOUR
 from mnist_lab.evidence.records import Record
 from mnist_lab.evidence.results import begin_alike
@@ -288,18 +288,18 @@ def ingredients(found: Sequence[Robustness], steps: Sequence[Record], title: str
     return figure
 
 
-def smaller(found: Sequence[Smaller], narrow: Sequence[Narrow], title: str) -> Figure:
+def smaller(found: Sequence[Smaller], narrow: Sequence[Sequence[Record]], title: str) -> Figure:
     """Show the share misread against bytes and multiply-accumulates: means and intervals of each way, and the frontier.
 
-    ``narrow`` are networks that had fewer channels from the start.
+    ``narrow`` are the seeds of networks that had fewer channels from the start.
     """
     figure = Figure(figsize=(9, 4.8), layout="constrained")
     figure.suptitle(title)
     panels = figure.subplots(1, 2, sharey=True)
     points: list[list[tuple[float, float]]] = [[], []]
-    for one in narrow:
-        costs = one.bytes / 1000, one.multiply_accumulates / 1000
-        _point(panels, points, costs, [1 - accuracy for accuracy in one.accuracies], marker="^", color=OTHERS)
+    for seeds in narrow:
+        costs = 4 * seeds[0].model.deployed / 1000, seeds[0].model.multiply_accumulates / 1000
+        _point(panels, points, costs, [1 - one.accuracy for one in seeds], marker="^", color=OTHERS)
     for way in dict.fromkeys(one.way for one in found):
         group = [one for one in found if one.way == way]
         errors, (first, *_) = [1 - one.correct / one.images for one in group], group

@@ -2,7 +2,7 @@
 
 import hashlib
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +46,7 @@ class Inside(BaseModel):
     confidences: list[float]
     shown: list[int]  # of these, by their place in the list: those whose maps are kept
     agreement: dict[str, dict[str, float]]  # of maps: method -> compared with -> mean rank correlation over errors
+    agreement_unsigned: dict[str, dict[str, float]]  # the same of their absolute values
     neighbours: list[list[int]]  # of each error: the nearest training images
     neighbour_labels: list[list[int]]
     sha256: str  # of the arrays
@@ -83,10 +84,6 @@ def look(first: Training, second: Training, folder: Path, out: Path) -> None:
     kinds = {"trained": network, "another seed": other, "random": random}
     maps = {(method, kind): METHODS[method](model, images, *mapped[1:])
             for method in METHODS for kind, model in kinds.items()}  # fmt: skip
-    agreement = {
-        method: {kind: correlation(maps[method, "trained"], maps[method, kind]) for kind in kinds if kind != "trained"}
-        for method in METHODS
-    }
     near = neighbours(network, data.train, data.test.take(errors), test)
     deployed = fold_batch_norm(network)
     head = leaves(deployed)[leaves(deployed).index(templates(deployed)) + 1]
@@ -105,7 +102,8 @@ def look(first: Training, second: Training, folder: Path, out: Path) -> None:
         predicted=wrong.tolist(),
         confidences=[round(one, 4) for one in confidence[errors].tolist()],
         shown=shown,
-        agreement=agreement,
+        agreement=agree(maps),
+        agreement_unsigned=agree({kind: found.abs() for kind, found in maps.items()}),
         neighbours=near.tolist(),
         neighbour_labels=data.train.labels[near].tolist(),
         sha256=hashlib.sha256(content.getvalue()).hexdigest(),
@@ -164,11 +162,22 @@ METHODS: dict[str, Callable[[nn.Module, Tensor, Tensor, Tensor], Tensor]] = {
 }
 
 
+def agree(maps: Mapping[tuple[str, str], Tensor]) -> dict[str, dict[str, float]]:
+    """Return the correlation of the trained network's maps with those of each other one, by method."""
+    found: dict[str, dict[str, float]] = {method: {} for method in METHODS}
+    for (method, kind), others in maps.items():
+        if kind != "trained":
+            found[method][kind] = correlation(maps[method, "trained"], others)
+    return found
+
+
 def correlation(maps: Tensor, others: Tensor) -> float:
-    """Return the mean rank correlation (Spearman's) of two networks' maps (N, 28, 28), signs included.
+    """Return the mean rank correlation (Spearman's) of two networks' maps (N, 28, 28).
 
     The sanity check of Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018: a map that random weights do
-    not change shows the image, not the network. Pixels that are 0 in both maps are left out.
+    not change shows the image, not the network. Random weights speak for either of two digits as often as for the
+    other, so that with signs they agree to 0 in the mean, whatever a map shows; absolute values can tell. Pixels that
+    are 0 in both maps are left out.
     """
     from scipy.stats import spearmanr
 

@@ -156,14 +156,13 @@ def make_writers(bench: Bench) -> list[Path]:
 
 
 def index(packed: Sequence[probabilities.Packed], bench: Bench) -> list[Path]:
-    """Write the index of all probabilities anew, tracked ones and these, and return it with the files that are here."""
-    here = {key: one for key, one in probabilities.read_index(bench.out).items() if (bench.out / one.file).is_file()}
-    known = probabilities.read_index(tracked(bench.records)) | here
+    """Write the index of all probabilities anew, tracked ones and these, and return it with the files of these."""
+    known = probabilities.read_index(tracked(bench.records))
     known |= {(one.name, one.scored_on): one for one in packed}
     known = {key: one for key, one in known.items() if one.trained == bench.trained(*key)}  # not of an older recipe
     path = bench.out / probabilities.INDEX
     write_list(path, list(known.values()))
-    return [path, *(bench.out / one.file for one in known.values() if (bench.out / one.file).is_file())]
+    return [path, *(bench.out / one.file for one in packed)]
 
 
 def make_ensembles(bench: Bench) -> list[Path]:

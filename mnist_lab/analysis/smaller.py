@@ -20,7 +20,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from mnist_lab.analysis.networks import Training, load
 from mnist_lab.analysis.shrinking import Way, copy_zeros, cost, loosened, quantise, ranges_of, shrink, squeeze
 from mnist_lab.data import Dataset
-from mnist_lab.evidence.records import Record
 from mnist_lab.experiment import Parts, assemble, load_data
 from mnist_lab.models import fold_batch_norm
 from mnist_lab.recipe import STRICT, AnyRecipe
@@ -87,26 +86,6 @@ def mean_of(found: Iterable[Smaller], way: str) -> Mean | None:
     if not own:
         return None
     return Mean(fmean(one.bytes for one in own) / 1000, fmean(one.images - one.correct for one in own))
-
-
-@dataclass(frozen=True)
-class Narrow:
-    """A network that had fewer channels from the start, at 32 bits."""
-
-    bytes: int
-    multiply_accumulates: int
-    accuracies: list[float]  # of its seeds, in [0, 1]
-
-
-def narrow_networks(records: Iterable[Record]) -> list[Narrow]:
-    """Return the networks of the frontier that trained for as many epochs as any, the smallest first."""
-    records = [one for one in records if one.device_type == "cpu"]
-    longest = max((one.recipe["epochs"] for one in records), default=0)
-    found: dict[tuple[int, int], list[float]] = {}
-    for one in records:
-        if one.recipe["epochs"] == longest:
-            found.setdefault((4 * one.model.deployed, one.model.multiply_accumulates), []).append(one.accuracy)
-    return [Narrow(*costs, accuracies) for costs, accuracies in sorted(found.items())]
 
 
 def make(way: Way, training: Training, folder: Path) -> dict:

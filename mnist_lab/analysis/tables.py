@@ -116,6 +116,22 @@ def lesson_sentence(found: Lesson) -> str:
     )
 
 
+def limits_sentence(found: Budget, together: Sequence[Together], accuracy: float) -> str:
+    """Say what an average seed would have to read better for a mean ``accuracy``, and how many seeds together do."""
+    luck, allowed = found.parts()["misread by half of them or fewer"], (1 - accuracy) * found.images
+    stays = found.errors - luck
+    spared = f"luck would have to cost {allowed - stays:.1f} in place of {luck:.1f} images"
+    enough = next((one for one in together if one.errors_by_mean <= allowed), None)
+    said = "no ensemble here reads so well"
+    if enough:
+        said = f"{enough.networks} seeds together read so well, with {enough.errors_by_mean:.1f} errors"
+    return (
+        f"An average seed misreads {found.errors:.1f} images: {stays:.1f} have a wrong label or are misread by most "
+        f"seeds, {luck:.1f} are bad luck. A mean of {100 * accuracy:g} % leaves room for {allowed:.0f} errors. While "
+        f"the former stay, {spared if allowed > stays else 'luck alone cannot spare enough'}; {said}."
+    )
+
+
 def calibration_table(said: Mapping[str, np.ndarray], labels: np.ndarray) -> Table:
     """Return how well probabilities (seeds, N, 10) are calibrated, by the name of what said them."""
     rows = []
@@ -167,16 +183,14 @@ def robustness_table(found: Sequence[Robustness]) -> Table:
 
 def agreement_table(seen: Inside) -> Table:
     """Return how far the maps of two networks agree."""
-    rows = [(method, *(f"{value:.2f}" for value in others.values())) for method, others in seen.agreement.items()]
-    headers = (
-        "map",
-        *(f"with {'random weights' if kind == 'random' else kind}" for kind in seen.agreement["gradient"]),
-    )
+    both = {"signs included": seen.agreement, "absolute values": seen.agreement_unsigned}
+    rows = [(method, compared, *(f"{found[method][kind]:.2f}" for kind in ("another seed", "random")))
+            for compared, found in both.items() for method in found]  # fmt: skip
     note = (
-        f"Rank correlation (Spearman's) between the maps of seed {seen.seed} and of another network, signs included; "
-        f"mean over its most confident {min(MAPPED, len(seen.errors))} errors."
+        f"Rank correlation (Spearman's) between the maps of seed {seen.seed} and of another network; mean over its "
+        f"most confident {min(MAPPED, len(seen.errors))} errors."
     )
-    return Table(headers, rows, note)
+    return Table(("map", "compared", "with another seed", "with random weights"), rows, note)
 
 
 def neighbours_sentence(seen: Inside) -> str:

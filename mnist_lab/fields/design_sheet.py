@@ -90,7 +90,7 @@ def write_design(book: xlsxwriter.Workbook, formats: Formats) -> None:
     told = {"type": "formula", "criteria": f'={LAST}{FIRST}<>""', "format": formats["wrong"]}
     sheet.conditional_format(f"{LAST}{FIRST}:{LAST}{total_line(rows)}", told)
     write_checks(sheet, formats, rows)
-    write_chart(book, sheet, formats, rows)
+    write_chart(book, sheet, rows)
 
 
 def typed(row: Row) -> dict[str, object]:
@@ -132,7 +132,7 @@ def write_checks(sheet: Worksheet, formats: Formats, rows: Sequence[Row]) -> Non
         sheet.conditional_format(cell, wrong | {"format": formats["wrong"]})
 
 
-def write_chart(book: xlsxwriter.Workbook, sheet: Worksheet, formats: Formats, rows: Sequence[Row]) -> None:
+def write_chart(book: xlsxwriter.Workbook, sheet: Worksheet, rows: Sequence[Row]) -> None:
     """Draw the fields of the rows that have a kernel, and the width of the image, from two hidden columns."""
     total, place = total_line(rows), HIDDEN + len(COUNTED)
     for line, row in enumerate(rows, FIRST):

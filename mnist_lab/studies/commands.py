@@ -97,14 +97,16 @@ def run_study(options: argparse.Namespace, root: Path | None = None) -> int:
     if not steps:
         raise UsageError(f"a study trains as a record says, and {tracked} has none of a step: they come with a clone")
     (like,) = pick([options.step], steps, ", ".join(steps))
-    changes = shared.overrides(options)
-    device = {"DEVICE": changes.pop("DEVICE", usual_device(options))}
-    if "SEED" in changes:
+    asked = shared.overrides(options)
+    device = {"DEVICE": asked.pop("DEVICE", usual_device(options))}
+    if "SEED" in asked:
         raise UsageError("a study trains the seeds 0 to N - 1: use --seeds N, not SEED")
     known = {name.upper(): value for name, value in (like.recipe | asdict(like.settings)).items()}
-    recipe, settings = read_parameters(known | {"THREADS": 1} | device | changes)
+    recipe, settings = read_parameters(known | {"THREADS": 1} | device | asked)
+    now = {name.upper(): value for name, value in (asdict(recipe) | asdict(settings)).items()}
+    changes = {name: value for name, value in now.items() if name in asked and value != known[name]}
     if not (changes and options.publish):
-        changes |= find_data(options, device | changes)
+        changes |= find_data(options, device | asked)
     if changes and options.publish:
         raise UsageError(f"a study with another {', '.join(changes)} is not published: leave out --publish")
     words = ", ".join(f"{name} {value}" for name, value in changes.items())
@@ -175,14 +177,13 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     from mnist_lab.studies.search import confirmation, optimise, trials
     from mnist_lab.studies.search.variants import STEP, rows_of_steps
     from mnist_lab.studies.study import ON_MNIST, gather
-    from mnist_lab.writers import FOLDS, load_writers
+    from mnist_lab.writers import FOLDS
 
     if options.folds > FOLDS or options.epochs > MOST_EPOCHS:
         raise UsageError(f"there are {FOLDS} folds, and the series allows {MOST_EPOCHS} epochs")
     tracked, local = stores(root)
     settings = replace(ON_MNIST, score_on="held-out")
-    shared.find_data(options.data, {"DATA": "MNIST", "DEVICE": "cpu"})
-    load_writers("train")
+    shared.find_data(options.data, {"DATA": "MNIST", "DEVICE": "cpu", "SCORE_ON": settings.score_on})
     step = rows_of_steps(load(tracked / FOLDERS["step"]))[STEP]
     storage = options.storage or f"sqlite:///{local.parent.resolve() / 'search.db'}"
     local.mkdir(parents=True, exist_ok=True)
@@ -198,8 +199,9 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     if options.best:
         if not study.trials:
             raise UsageError(f"nothing was tried yet in {storage}: leave out --best to begin")
-        confirmed = confirmation.compare(gather([tracked, local]), options.epochs)
-        numbers = confirmation.best(trials.of(study), confirmed, options.best)
+        found = trials.of(study)
+        confirmed = confirmation.compare(gather([tracked, local]), options.epochs, found)
+        numbers = confirmation.best(found, confirmed, options.best)
         plans = optimise.plans(study, numbers, step, settings, options.epochs, range(options.seeds))
         train(options, plans, [tracked, local], local.parent)
     else:
@@ -253,9 +255,9 @@ def train_all(options: argparse.Namespace, chosen: Iterable[tuple], root: Path |
 
     from mnist_lab.studies.study import ON_MNIST, Plan
 
-    device = usual_device(options)
-    find_data(options, {"DATA": "MNIST", "DEVICE": device})
-    plans = []
+    chosen, device, plans = list(chosen), usual_device(options), []
+    for scored in sorted({score_on for _, score_on, _, _ in chosen}):
+        find_data(options, {"DATA": "MNIST", "DEVICE": device, "SCORE_ON": scored})
     for kind, score_on, one, usual in chosen:
         settings = replace(ON_MNIST, device=device, score_on=score_on)
         plans.append(Plan(kind, one.name, one.change, one, settings, range(options.seeds or usual)))
@@ -270,7 +272,8 @@ def train(options: argparse.Namespace, plans: Sequence, folders: Sequence[Path],
     from mnist_lab.studies.study import conduct
 
     together = (options.parallel or TOGETHER) if plans[0].device_type == "cuda" else 1
-    processes = 1 if together > 1 else options.parallel or usable_processes()
+    threads = max(plan.settings.threads or 1 for plan in plans)
+    processes = 1 if together > 1 else options.parallel or usable_processes(threads)
     with engaged(options, processes, runs) as executor:
         found = conduct(plans, folders, executor, together)
         if options.publish:

@@ -89,7 +89,7 @@ class Network:
 def load(path: Path = PUBLISHED) -> Network:
     """Return the network in a file, every part of it checked; by default step 3's, as published.
 
-    Raises WeightsError, which says what is wrong with the file, and OSError.
+    Raises WeightsError, which says what is wrong with the file.
     """
     try:
         if path.stat().st_size > LARGEST:
@@ -107,6 +107,8 @@ def load(path: Path = PUBLISHED) -> Network:
         raise WeightsError(
             f"{path} is no file of weights in safetensors ({error}); pickles, as of torch.save, are never opened"
         ) from None
+    except OSError as error:  # a folder's has a text alone
+        raise WeightsError(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
         raise WeightsError(f"{path} cannot be used: {error}. Get it again, or train it again") from None
 

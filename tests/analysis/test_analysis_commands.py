@@ -108,6 +108,8 @@ def test_an_index_keeps_what_is_tracked_and_of_todays_recipe(bench, mnist):
     written = packed.model_copy(
         update={"scored_on": "held-out", "trained": bench.trained("3", "held-out"), "file": "there.xz"}
     )
+    assert [path.name for path in parts.index([written], bench)] == ["probabilities.json", "there.xz"]
+    assert set(probabilities.read_index(bench.out)) == {("3", "held-out")}  # not what was made before
     old = packed.model_copy(update={"name": "2", "trained": "2-0123456789", "file": "old.xz"})
     write_list(kept.tracked(bench.records) / probabilities.INDEX, [written, old])
     assert parts.index([packed], bench) == made  # there.xz is tracked, and not made anew

@@ -11,7 +11,7 @@ from mnist_lab.analysis.corruptions import CORRUPTIONS, STRENGTHS
 from mnist_lab.analysis.ensembles import Shared, Together
 from mnist_lab.analysis.errors import Budget
 from mnist_lab.analysis.robustness import CLEAN, Robustness
-from mnist_lab.analysis.smaller import Narrow, Smaller
+from mnist_lab.analysis.smaller import Smaller
 from mnist_lab.data import WRONG_TEST_LABELS
 
 
@@ -83,14 +83,16 @@ def test_a_change_that_is_not_clear_has_no_number(spoilt):
     assert texts[2].startswith("x 0.")
 
 
-def test_the_frontier_is_what_nothing_cheaper_beats():
+def test_the_frontier_is_what_nothing_cheaper_beats(make_record):
     assert figures._best_so_far([(3, 0.1), (1, 0.3), (2, 0.4), (4, 0.2), (5, 0.05)]) == [(1, 0.3), (3, 0.1), (5, 0.05)]
     found = [
         Smaller(trained="", way=way, family=family, tuned=False, seed=seed, images=1000, correct=990 - seed, loss=0.1,
                 bytes=size, multiply_accumulates=9000)
         for way, family, size in (("32 bits", "none", 4000), ("8 bits", "bits", 1000)) for seed in range(2)
     ]  # fmt: skip
-    figure = figures.smaller(found, [Narrow(2000, 5000, [0.95, 0.96])], "a title")
+    narrow = [make_record(seed=seed, parameters=500, accuracies=(0.95 + seed / 100,)) for seed in range(2)]
+    figure = figures.smaller(found, [narrow], "a title")
+    assert 2.0 in figure.axes[0].lines[0].get_xdata()  # kB of the narrow networks, at four bytes a parameter
     assert [text.get_text() for text in figure.axes[0].texts] == ["8"]
 
 

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from mnist_lab.analysis import calibration, tables
+from mnist_lab.analysis import calibration, ensembles, errors, tables
 from mnist_lab.analysis.corruptions import CORRUPTIONS
 from mnist_lab.analysis.robustness import CLEAN, Robustness
-from mnist_lab.analysis.smaller import Smaller, mean_of, narrow_networks
+from mnist_lab.analysis.smaller import Smaller, mean_of
 
 
 def test_robustness_ends_with_the_mean_over_corruptions_alone():
@@ -24,6 +24,19 @@ def test_a_temperature_has_a_row(answers):
     )
 
 
+def test_limits_are_what_luck_does_not_explain():
+    shares = np.zeros(1000)
+    shares[:3], shares[3:13] = 1.0, 0.4  # three errors that every seed makes, four of luck
+    budget = errors.Budget("3", 10, 1000, shares)
+    together = [ensembles.Together(size, 1, 0.0, wrong, 0.0) for size, wrong in ((1, 7.0), (2, 5.4), (3, 4.9))]
+    said = tables.limits_sentence(budget, together, accuracy=0.995)
+    assert "misreads 7.0 images: 3.0 have a wrong label" in said and "4.0 are bad luck" in said
+    assert "room for 5 errors" in said and "cost 2.0 in place of 4.0" in said
+    assert "3 seeds together read so well, with 4.9 errors" in said
+    beyond = tables.limits_sentence(budget, together, accuracy=0.998)
+    assert "luck alone cannot spare enough; no ensemble here" in beyond
+
+
 def test_ways_are_rows_over_seeds():
     found = [
         Smaller(trained="", way=way, family="bits", tuned=False, seed=seed, images=1000, correct=990 + seed, loss=0.1,
@@ -34,12 +47,3 @@ def test_ways_are_rows_over_seeds():
     assert [row[:2] for row in table.rows] == [("32 bits", "3"), ("8 bits", "3")] and "99.100" in table.rows[0][2]
     assert (mean_of(found, "8 bits").kilobytes, mean_of(found, "8 bits").errors) == (1.0, 9.0)
     assert mean_of(found, "4 bits") is None
-
-
-def test_narrow_networks_trained_as_long_as_any(make_record):
-    long = [make_record(name="4k", seed=seed, parameters=3908, recipe={"epochs": 5}) for seed in range(2)]
-    short = make_record(name="3-epochs", recipe={"epochs": 1}, accuracies=(0.99,))
-    gpu = make_record(name="4k", parameters=3908, recipe={"epochs": 5}, device_type="cuda")
-    (found,) = narrow_networks([*long, short, gpu])
-    assert (found.bytes, found.multiply_accumulates, found.accuracies) == (4 * 3908, 450_312, [0.9952, 0.9952])
-    assert narrow_networks([]) == []

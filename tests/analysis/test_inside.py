@@ -79,6 +79,8 @@ def test_what_was_seen_comes_back(training, store, digits, tmp_path):
     assert arrays.filters.shape == (8, 3, 3) and arrays.templates.shape == (56, 5, 5)
     assert arrays.maps["occlusion, random"].shape == (len(seen.shown), 28, 28)
     assert abs(seen.agreement["gradient"]["random"]) < 0.7
+    assert 0 <= seen.agreement_unsigned["gradient"]["random"] < 1
+    assert seen.agreement_unsigned["occlusion"]["another seed"] == pytest.approx(1)  # it is the same
     labels = digits.train.labels[: training.settings.train_limit][torch.tensor(seen.neighbours)]
     assert labels.tolist() == seen.neighbour_labels
     (tmp_path / inside.ARRAYS).write_bytes(b"")

@@ -62,11 +62,12 @@ def test_arrays_are_those_of_their_index():
 
 
 def test_what_the_page_says_of_the_maps_is_so():
-    """Occlusion passes the check against random weights and another seed, the gradient does not pass it well."""
+    """Occlusion passes the check against random weights and another seed, the gradient does not."""
     seen, _ = inside.read(kept.tracked())
-    occlusion, gradient = seen.agreement["occlusion"], seen.agreement["gradient"]
-    assert occlusion["another seed"] > 0.6 and abs(occlusion["random"]) < 0.1
-    assert gradient["another seed"] < 0.5 * occlusion["another seed"]
+    assert all(abs(found["random"]) < 0.1 for found in seen.agreement.values())
+    occlusion, gradient = seen.agreement_unsigned["occlusion"], seen.agreement_unsigned["gradient"]
+    assert occlusion["another seed"] > occlusion["random"] + 0.2 > 0.2
+    assert gradient["another seed"] < gradient["random"] + 0.1
     near = [labels[0] for labels in seen.neighbour_labels]
     assert sum(label == read for label, read in zip(near, seen.predicted, strict=True)) > len(near) / 2
 

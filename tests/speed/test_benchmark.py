@@ -46,11 +46,11 @@ def test_tracked_benchmarks_can_be_read():
 def test_a_benchmark_is_told_in_a_table_and_in_words(measured):
     assert ways_rows(measured)[2] == ("image by image", "CompactNet", "125", "2", "40.0", "4.00")
     text = as_text(measured)
+    assert "E3 as published, with the better number of workers, takes 6.0 times as long as the first way." in text
     assert text.splitlines()[0].split() == " ".join(HEADERS).split()
     for part in (
         "3.0 s",
         "5.0 times",
-        "takes 6.0 times",
         "0.80 GiB",
         "a processor",
     ):

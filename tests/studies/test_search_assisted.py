@@ -1,4 +1,5 @@
 from dataclasses import asdict, replace
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch.nn import functional as F
 from mnist_lab import experiment
 from mnist_lab.batches import ShuffledBatches
 from mnist_lab.data import Dataset
-from mnist_lab.recipe import Recipe
+from mnist_lab.recipe import ParameterError, Recipe
 from mnist_lab.studies.search import assisted
 from mnist_lab.studies.search.assisted import Assisted
 from mnist_lab.studies.search.taught import DistilledBatches
@@ -47,6 +48,14 @@ def test_targets_are_blended_with_the_mean_of_what_teachers_say_of_the_undistort
         assert torch.allclose(targets, 0.6 * F.one_hot(labels, 10) + 0.4 * said)
     assert len(list(taught)) == len(taught) == len(plain)
     assert sum(asked) == 2 * len(few)  # once about every image, in all epochs
+
+
+def test_on_a_gpu_it_is_said_before_teachers_are_trained(few, folder):
+    on_gpu = SimpleNamespace(images=SimpleNamespace(is_cuda=True))
+    taught = Assisted(**asdict(STEP), family="track", name="assisted", change="", teacher=0.5)
+    with pytest.raises(ParameterError, match="a teacher needs device cpu"):
+        taught.batches(on_gpu, 0, None)
+    assert not list(folder.iterdir())
 
 
 def test_teachers_are_trained_once_and_are_none_of_the_seeds(few, folder):

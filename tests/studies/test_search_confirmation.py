@@ -6,9 +6,12 @@ import statistics
 
 import numpy as np
 import pytest
+from optuna.trial import FixedTrial
 
 from mnist_lab.studies.search import confirmation, space
 from mnist_lab.studies.search.trials import Trial
+
+CHOSEN = space.choices(FixedTrial(space.starting_points()[0]))
 
 
 def made(number: int, *losses: float, state: str = "complete", choices: dict | None = None, **changes) -> Trial:
@@ -28,7 +31,7 @@ def confirmed(make_record):
         for seed in range(seeds):
             loss = 0.02 * (1 + seed % 6 / 10) * factor * math.exp(noise * generator.standard_normal())
             accuracy = round(0.994 + (seed % 6) / 10_000 + gain, 4)
-            what = {"kind": "trial", "score_on": "held-out", "step": None, "change": "a network"}
+            what = {"kind": "trial", "score_on": "held-out", "step": None, "change": "a network", "recipe": CHOSEN}
             found.append(make_record(f"trial-{number}", seed, (accuracy,) * epochs, (loss,) * epochs, **what))
         return found
 
@@ -38,13 +41,14 @@ def confirmed(make_record):
 def test_a_confirmation_is_compared_fold_by_fold(confirmed):
     """Folds differ by far more than the two recipes, which only pairs can show."""
     records = confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0003, noise=0.01) + confirmed(8, 1.0, 0.0, seeds=5)
-    best, baseline = confirmation.compare(records, 3)
+    tried = [made(number) for number in (0, 7, 8)]
+    best, baseline = confirmation.compare(records, 3, tried)
     assert (best.number, baseline.number) == (7, 0) and baseline.loss_change is None
     logs = [math.log(ours.loss / theirs.loss) for ours, theirs in zip(best.records, baseline.records, strict=True)]
     assert best.loss_change.mean == pytest.approx(statistics.fmean(logs))
     assert best.loss_change.is_clear and best.loss_change.interval[1] < -0.08
     assert best.accuracy_change.mean == pytest.approx(0.0003) and best.accuracy_change.is_clear
-    assert confirmation.compare(records, 15) == []
+    assert confirmation.compare(records, 15, tried) == []
     table = confirmation.comparison_table([best, baseline])
     assert [row[-1] for row in table.rows] == ["better", "baseline"]
     told = dict(zip(table.headers, table.rows[0], strict=True))
@@ -55,13 +59,13 @@ def test_a_confirmation_is_compared_fold_by_fold(confirmed):
 
 def test_new_folds_are_those_on_which_nothing_was_chosen(confirmed):
     records = confirmed(0, 1.0, 0.0, seeds=12) + confirmed(7, 0.9, 0.0, seeds=12, noise=0.1)
-    found = confirmation.compare(records, 3, [made(0, 0.02, 0.03), made(1, 0.02, state="pruned")])[0]
+    found = confirmation.compare(records, 3, [made(0, 0.02, 0.03), made(7, 0.02, state="pruned")])[0]
     pairs = zip(confirmed(0, 1.0, 0.0, seeds=12), found.records, strict=True)
     logs = [math.log(ours.loss / theirs.loss) for theirs, ours in pairs]
     assert found.loss_change.mean == pytest.approx(statistics.fmean(logs))
     assert found.loss_change_on_new_folds.mean == pytest.approx(statistics.fmean(logs[2:6] + logs[8:]))
     assert found.loss_change_on_new_folds.interval != found.loss_change.interval
-    alone = confirmation.compare(records, 3, [made(0, *[0.02] * 5)])[0]
+    alone = confirmation.compare(records, 3, [made(0, *[0.02] * 5), made(7)])[0]
     assert alone.loss_change_on_new_folds is None  # one new fold has no spread
     assert alone.loss_change == found.loss_change
     row = confirmation.comparison_table([alone]).rows[0]
@@ -70,16 +74,26 @@ def test_new_folds_are_those_on_which_nothing_was_chosen(confirmed):
 
 def test_seeds_of_a_fold_are_one_value(confirmed):
     """Three times the same six folds say no more than the six."""
-    once = confirmation.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0), 3)[0].loss_change
+    tried = [made(0), made(7)]
+    once = confirmation.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0), 3, tried)[0].loss_change
     records = confirmed(0, 1.0, 0.0, seeds=18) + confirmed(7, 0.9, 0.0, seeds=18)
-    thrice = confirmation.compare(records, 3)[0].loss_change
+    thrice = confirmation.compare(records, 3, tried)[0].loss_change
     assert thrice.interval == pytest.approx(once.interval, abs=1e-12)
-    mixed = confirmation.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0, seeds=18), 3)[0]
+    mixed = confirmation.compare(confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0, seeds=18), 3, tried)[0]
     assert len(mixed.records) == 18 and mixed.loss_change.mean == pytest.approx(once.mean)
 
 
 def test_what_was_confirmed_comes_before_what_only_looked_better(confirmed):
     found = [made(number, 0.02 - number / 1000, 0.02) for number in range(6)]
     assert confirmation.best(found, [], 2) == [0, 5, 4]
-    seen = confirmation.compare(confirmed(0, 1.0, 0.0) + confirmed(2, 0.9, 0.0) + confirmed(5, 1.1, 0.0), 3)
+    records = confirmed(0, 1.0, 0.0) + confirmed(2, 0.9, 0.0) + confirmed(5, 1.1, 0.0)
+    seen = confirmation.compare(records, 3, found)
     assert confirmation.best(found, seen, 3) == [0, 2, 5, 4]
+
+
+def test_trials_of_another_search_are_not_taken_for_those_of_this_one(confirmed):
+    """Every search counts its trials from 0."""
+    records = confirmed(0, 1.0, 0.0) + confirmed(7, 0.9, 0.0)
+    other = made(7, 0.02, choices=space.starting_points()[1])
+    assert [one.number for one in confirmation.compare(records, 3, [made(0, 0.02), other])] == [0]
+    assert [one.number for one in confirmation.compare(records, 3, [made(0, 0.02)])] == [0]

@@ -263,3 +263,15 @@ def test_a_confirmation_of_other_epochs_has_records_of_its_own(search, make_reco
     assert [plan.name for plan in other] == ["trial-0-15-epochs", "trial-2-15-epochs"]
     assert {plan.recipe.epochs for plan in other} == {15} and list(other[0].seeds) == list(range(6))
     assert [space.number_of(plan.name) for plan in other] == [0, 2]
+
+
+def test_machines_that_share_a_database_do_not_propose_the_same(storage, settings, monkeypatch):
+    first = optimise.open_study(storage)
+    optimise.take_up(first, epochs=3, folds=1)
+    for _ in space.starting_points():
+        first.tell(first.ask(), state=TrialState.FAIL)
+    opened = [optimise.open_study(storage)]
+    monkeypatch.setattr(optimise, "HERE", "another machine")
+    opened += [optimise.open_study(storage)]
+    first, second = (space.recipe(study.ask(), STEP, 3) for study in opened)
+    assert first.learning_rate != second.learning_rate

@@ -2,8 +2,10 @@
 
 import argparse
 import json
+import os
 import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +14,7 @@ from mnist_lab.data import DataNotFound
 from mnist_lab.evidence.records import TRACKED, append, load
 from mnist_lab.options import UsageError, only_run
 from mnist_lab.recipe import ParameterError
-from mnist_lab.runtime import DeviceUnavailable
+from mnist_lab.runtime import ROOT, DeviceUnavailable
 from mnist_lab.studies import commands
 from mnist_lab.studies.others.catalogue import RECIPES
 from mnist_lab.studies.search import optimise, trials, variants
@@ -55,10 +57,29 @@ def test_a_changed_study_is_kept_apart_and_goes_on(run, root, capsys):
     output = capsys.readouterr().out
     assert output.count("seed   0") == output.count("seed   1") == 1
     assert max(map(len, output.splitlines())) <= 80
-    first, second = load(root / "runs" / "studies" / "DATA-digits-EPOCHS-1-TRAIN_LIMIT-300")
+    first, second = load(root / "runs" / "studies" / "EPOCHS-1-DATA-digits-TRAIN_LIMIT-300")
     assert (first.seed, second.seed, second.name, second.step) == (0, 1, "3", 3)
-    assert second.change == "DATA digits, EPOCHS 1, TRAIN_LIMIT 300"
+    assert second.change == "EPOCHS 1, DATA digits, TRAIN_LIMIT 300"
     assert load(root / "notebooks") == tracked
+
+
+def test_equal_studies_are_one_however_they_are_asked_for(run, root, monkeypatch):
+    studies = []
+    monkeypatch.setattr(commands, "train", lambda options, plans, folders, runs: studies.append((plans, folders)) or [])
+    data = ("-p", "DATA", "digits")
+    run("study", "3", *data, "-p", "EPOCHS", "8", "-p", "ROTATION", "0")
+    run("study", "3", "-p", "ROTATION", "0.0", *data, "-p", "EPOCHS", "8", "-p", "SHIFT", "2")  # step 3's own shift
+    assert studies[0] == studies[1]
+    assert studies[0][1] == [root / "runs" / "studies" / "EPOCHS-8-ROTATION-0.0-DATA-digits"]
+
+
+def test_writers_that_are_not_known_are_told_once_and_at_once(run, mnist, tmp_path, monkeypatch):
+    monkeypatch.undo()  # to have MNIST
+    known = Path(os.environ["MNIST_LAB_DATA"]) if "MNIST_LAB_DATA" in os.environ else ROOT / "data"
+    (tmp_path / "MNIST").symlink_to(known / "MNIST")
+    monkeypatch.setattr(commands, "train", lambda *_: pytest.fail("it trains"))
+    with pytest.raises(DataNotFound, match="writer"):
+        run("ablate", "sgd", "--data", str(tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import statistics
 from dataclasses import asdict, replace
 
 import pytest
@@ -17,6 +18,7 @@ from mnist_lab.studies.search import tables
 from mnist_lab.studies.search.assisted import Assisted
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.studies.search.variants import every, rows_of_steps
+from mnist_lab.writers import FOLDS
 
 FILES = sorted(TRACKED.rglob("*.jsonl"))
 # Series that clip their logits: within ten updates another processor's last digits become 0.4 % of the loss. (The least
@@ -30,6 +32,12 @@ def recipes() -> dict:
     rows = rows_of_steps(load(TRACKED / "steps"))
     others = {("published", one.name): one for one in (*RECIPES.values(), *VARIANTS)}
     return others | {(one.kind, one.name): one for one in every(rows)}
+
+
+def search_page() -> str:
+    """Return all that the page of the search says, on one line."""
+    page = json.loads((ROOT / "notebooks" / "evidence" / "search.ipynb").read_text("utf-8"))
+    return " ".join(" ".join("".join(cell["source"]) for cell in page["cells"]).split())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "notebooks")))
@@ -55,11 +63,22 @@ def test_every_recipe_of_the_studies_has_records_or_is_said_to_have_none(recipes
 
 
 def test_what_the_search_page_does_not_exclude_is_in_its_table():
-    page = json.loads((ROOT / "notebooks" / "evidence" / "search.ipynb").read_text("utf-8"))
-    text = " ".join(" ".join("".join(cell["source"]) for cell in page["cells"]).split())
+    text = search_page()
     found = {one.name: one.loss_change for one in tables.ablations(load(TRACKED))}
     for name in ("average-head", "full-convolutions", "no-average", "constant"):
         assert f"p to {100 * math.expm1(found[name].interval[1]):.0f} % more" in text, name
+
+
+def test_what_rounding_does_to_step_3_on_the_search_page_is_in_the_records():
+    """Trial 50 and step 3 are one recipe, trained from the same seeds by two versions of the code."""
+    files = [load_file(TRACKED / name) for name in ("ablations/step-3.jsonl", "search/trial-50-15-epochs.jsonl")]
+    words = ("family", "name", "change", "layers")  # the network as text: trial 50's is CompactNet, written out
+    step, trial = ({one.seed: one for one in runs if one.seed < FOLDS} for runs in files)
+    recipes = [{name: value for name, value in one[0].recipe.items() if name not in words} for one in (step, trial)]
+    assert recipes[0] == recipes[1] and step.keys() == trial.keys()
+    assert all(math.isclose(step[seed].opening_loss, trial[seed].opening_loss, rel_tol=1e-5) for seed in step)
+    later, earlier = (statistics.fmean(one.loss for one in runs.values()) for runs in (step, trial))
+    assert f"there its loss is {later:.4f}, here, as trial 50, {earlier:.4f}" in search_page()
 
 
 def test_more_work_gains_what_the_search_page_says():

@@ -18,7 +18,7 @@ from mnist_lab.runtime import ROOT
 from mnist_lab.speed.compiled import compiled
 from mnist_lab.studies import weights
 from mnist_lab.studies.search.recipe import Variant
-from mnist_lab.studies.search.taught import DistilledBatches
+from mnist_lab.studies.search.taught import DistilledBatches, check_device
 from mnist_lab.studies.study import ON_MNIST
 
 FOLDER = ROOT / "runs" / "teachers"
@@ -33,6 +33,7 @@ class Assisted(Variant):
 
     def batches(self, train: Split, seed: int, average: nn.Module | None) -> DistilledBatches:
         """Return what is trained on; the teachers are trained first, on the same images."""
+        check_device(train)
         step = Recipe(**{field.name: getattr(self, field.name) for field in fields(Recipe)})
         return DistilledBatches(self.untaught(train, seed), trained(step, train, self.teachers), self.teacher)
 

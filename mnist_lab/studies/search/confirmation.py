@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mnist_lab.evidence.records import Record
 from mnist_lab.evidence.tables import UNKNOWN, Table, percent, verdict
 from mnist_lab.evidence.uncertainty import Difference, for_few, mean_interval
-from mnist_lab.studies.search.space import number_of
+from mnist_lab.studies.search.space import is_of, number_of
 from mnist_lab.studies.search.tables import times
 from mnist_lab.studies.search.trials import BASELINE, Trial, folds_of, ranked, thousands
 from mnist_lab.writers import FOLDS, fold_means
@@ -28,16 +28,21 @@ class Comparison:
         return number_of(self.records[0].name)
 
 
-def compare(records: Iterable[Record], epochs: int, tried: Iterable[Trial] = ()) -> list[Comparison]:
+def compare(records: Iterable[Record], epochs: int, tried: Iterable[Trial]) -> list[Comparison]:
     """Compare the trials of so many ``epochs`` among ``records`` with the baseline, over the seeds that both have.
 
     The seeds of a fold have the same writers: they are one value, their mean. Trials that lack a fold are left out.
-    The lowest loss comes first. What was ``tried`` says which folds had a part in choosing: the first ones.
+    The lowest loss comes first. What a search ``tried`` says which records are of it, since other searches count their
+    trials from 0 as well, and which folds had a part in choosing: the first ones.
     """
+    tried = list(tried)
+    chosen = {one.number: one.choices for one in tried}
     found: dict[int, dict[int, Record]] = {}
     for one in records:
         if one.kind == "trial" and one.recipe["epochs"] == epochs:
-            found.setdefault(number_of(one.name), {})[one.seed] = one
+            number = number_of(one.name)
+            if number in chosen and is_of(one.recipe, chosen[number]):
+                found.setdefault(number, {})[one.seed] = one
     whole = {number: seeds for number, seeds in found.items() if all_folds(seeds)}
     baseline = whole.get(BASELINE, {})
     comparisons = []
@@ -98,7 +103,6 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
         "trial": lambda one: one.number,
         "parameters": lambda one: f"{one.records[0].model.trainable:,}",
         "multiply-accumulates": lambda one: thousands(one.records[0].model.multiply_accumulates),
-        "s/epoch": lambda one: f"{mean(one, 'seconds_per_epoch'):.1f}",
         "seeds": lambda one: len(one.records),
         "loss": lambda one: f"{mean(one, 'loss'):.4f}",
         "times the baseline's": lambda one: multiple(one.loss_change),
@@ -114,5 +118,5 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
         "by seed, with the same writers held out of both; a fold is one value, and the intervals are Student's over "
         "the folds, each by itself. New folds: those on which no trial was chosen. The verdict is by all six."
     )
-    spare = ("multiply-accumulates", "s/epoch", "parameters", "seeds", "gain", "accuracy, %")
+    spare = ("multiply-accumulates", "parameters", "seeds", "gain", "accuracy, %")
     return Table.of(found, columns, note, spare)

@@ -10,6 +10,7 @@ import math
 import platform
 import statistics
 import warnings
+import zlib
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -93,7 +94,9 @@ def open_study(storage: str | BaseStorage) -> optuna.Study:
         raise StudyError(f"cannot open {storage}: {str(error).splitlines()[0]}") from None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # of group
-        options = {"multivariate": True, "group": True, "constant_liar": True, "seed": len(study.trials)}
+        # A sampler of its own for each machine and each call: two that share a database would propose the same.
+        seed = zlib.crc32(f"{HERE} {len(study.trials)}".encode())
+        options = {"multivariate": True, "group": True, "constant_liar": True, "seed": seed}
         study.sampler = TPESampler(n_startup_trials=RANDOM_TRIALS, **options)
     study.pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
     return study
@@ -136,8 +139,8 @@ def take_up(study: optuna.Study, **common: int) -> list[FrozenTrial]:
     for name, value in common.items():
         if study.user_attrs.get(name, value) != value:
             raise StudyError(
-                f"this search has {study.user_attrs[name]} {name}, not {value}: go on with that, or begin another in "
-                "another --storage"
+                f"this search has {study.user_attrs[name]} {name}, not {value}: go on with that; or move the folder "
+                "runs/records/search away, and begin another search in another --storage"
             )
         study.set_user_attr(name, value)
     for point in () if study.trials else space.starting_points():

@@ -159,6 +159,11 @@ def number_of(name: str) -> int:
     return int(name.split("-")[1])
 
 
+def is_of(recipe: Mapping[str, object], parameters: Mapping[str, object]) -> bool:
+    """Whether a recipe is what a trial with these parameters chooses, for however many epochs."""
+    return all(recipe.get(name) == value for name, value in choices(FixedTrial(dict(parameters))).items())
+
+
 def distributions(parameters: Mapping[str, object]) -> dict[str, BaseDistribution]:
     """Return the ranges of these parameters of a trial, which say too whether they are logarithmic."""
     trial = FixedTrial(dict(parameters))

@@ -13,7 +13,6 @@ from mnist_lab.studies.search.recipe import FAMILIES, Variant
 from mnist_lab.studies.search.variants import BASELINE, BASELINE_2A, STEP
 from mnist_lab.writers import FOLDS, fold_means
 
-BUSY = "Seconds depend on the machine, and on what else it did."
 APART = "step 2a"  # the family of row 2a and of what is changed in it
 
 
@@ -103,16 +102,14 @@ def ablation_table(found: Sequence[Outcome], of: str = "step 3") -> Table:
         f"times {of}'s": lambda one: UNKNOWN if one.loss_change is None else times(one.loss_change.mean),
         "95 % interval": lambda one: UNKNOWN if one.loss_change is None else times(*one.loss_change.interval),
         "verdict": lambda one: one.verdict,
-        "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
     }
     note = (
         "Last epoch on held-out writers, a sixth of them for each seed; mean ± standard deviation over seeds. The "
         f"loss is also given as a multiple of {of}'s (less is better), fold by fold, with Dunnett's interval: "
         "95 % confidence that all intervals hold together, if the logarithms of the losses spread alike. Label "
-        "smoothing and mixup keep a network from being sure, which raises its loss: judge them by their accuracy. "
-        f"{BUSY} They leave out measuring norm statistics anew."
+        "smoothing and mixup keep a network from being sure, which raises its loss: judge them by their accuracy."
     )
-    spare = ("s/epoch", "parameters", "seeds", "accuracy, %", "what", "loss")
+    spare = ("parameters", "seeds", "accuracy, %", "what", "loss")
     return Table.of(found, columns, note, spare)
 
 
@@ -136,10 +133,10 @@ def frontier_table(found: Sequence[Outcome]) -> Table:
         "seeds": lambda one: one.result.seeds,
         "accuracy, %": lambda one: mean_and_sd(one.result.mean, one.result.sd),
         "95 % interval of the mean": lambda one: percent(one.result.interval, digits=3),
-        "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
+        "multiply-accumulates": lambda one: f"{one.records[0].model.multiply_accumulates:,}",
     }
-    note = f"Last epoch, on the test images; mean ± standard deviation over seeds. {BUSY} {cheapest(found)}"
-    return Table.of(found, columns, note, spare=("s/epoch", "seeds"))
+    note = f"Last epoch, on the test images; mean ± standard deviation over seeds. {cheapest(found)}"
+    return Table.of(found, columns, note, spare=("multiply-accumulates", "seeds"))
 
 
 def tracks(records: Sequence[Record]) -> list[Outcome]:
@@ -169,13 +166,15 @@ def tracks_table(found: Sequence[Outcome]) -> Table:
         "loss": lambda one: f"{one.result.loss:.4f}",
         "times step 3's": lambda one: UNKNOWN if one.loss_change is None else times(one.loss_change.mean),
         "95 % interval": lambda one: UNKNOWN if one.loss_change is None else times(*one.loss_change.interval),
-        "s/epoch": lambda one: f"{one.result.seconds_per_epoch:.1f}",
+        "work": lambda one: one.records[0].recipe.get("views", 1),
+        "teachers": lambda one: one.records[0].recipe.get("teachers", 0),
     }
     note = (
         "Last epoch, on the test images; mean ± standard deviation over seeds. Accuracies and the logarithms of "
-        f"losses are compared by Welch's test, with 95 % intervals. {BUSY} They leave out the training of teachers."
+        "losses are compared by Welch's test, with 95 % intervals. Work: of an update, times step 3's. A teacher is "
+        "one more training of step 3; all seeds share it."
     )
-    return Table.of(found, columns, note, spare=("s/epoch", "loss"))
+    return Table.of(found, columns, note, spare=("work", "teachers", "loss"))
 
 
 def by_size(found: Sequence[Outcome]) -> list[Outcome]:

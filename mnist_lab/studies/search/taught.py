@@ -34,6 +34,12 @@ class RepeatedBatches(ShuffledBatches):
         return order.to(device), None if numbers is None else numbers.to(device)
 
 
+def check_device(split: Split) -> None:
+    """Raise ParameterError for images on a GPU: networks side by side there have no teacher of their own."""
+    if split.images.is_cuda:
+        raise ParameterError("a teacher needs device cpu: networks side by side on a GPU have none of their own")
+
+
 class TaughtBatches(ABC):
     """Batches whose labels are blended with what a teacher says of the undistorted images.
 
@@ -43,8 +49,7 @@ class TaughtBatches(ABC):
     """
 
     def __init__(self, batches: ShuffledBatches, share: float, plain_epochs: int = 0):
-        if batches.split.images.is_cuda:
-            raise ParameterError("a teacher needs device cpu: networks side by side on a GPU have none of their own")
+        check_device(batches.split)
         self.batches, self.share, self.plain_epochs = batches, share, plain_epochs
 
     @abstractmethod

@@ -37,14 +37,16 @@ SIZES = {
 
 
 def rows_of_steps(records: Sequence[Record]) -> dict[str, Recipe]:
-    """Return the recipe of each row of the table of steps by its name, as its first record on a CPU states it, if there
-    is one. Raises RecordError if there is no step 3."""
+    """Return the recipe of each row of the table of steps by its name, as its first record on a CPU states it.
+
+    Raises RecordError if there is none of step 3.
+    """
     found: dict[str, Recipe] = {}
-    for one in sorted(records, key=lambda one: one.device_type != "cpu"):
-        if one.kind in ("step", "intermediate"):
+    for one in records:
+        if one.kind in ("step", "intermediate") and one.device_type == "cpu":
             found.setdefault(one.name, Recipe(**one.recipe))
     if STEP not in found:
-        raise RecordError("there is no record of step 3, from which the others are derived")
+        raise RecordError("there is no record of step 3 on a CPU, from which the others are derived")
     return found
 
 

@@ -76,6 +76,7 @@ def test_equal_studies_are_one_however_they_are_asked_for(run, root, monkeypatch
 def test_writers_that_are_not_known_are_told_once_and_at_once(run, mnist, tmp_path, monkeypatch):
     monkeypatch.undo()  # to have MNIST
     known = Path(os.environ["MNIST_LAB_DATA"]) if "MNIST_LAB_DATA" in os.environ else ROOT / "data"
+    monkeypatch.setenv("MNIST_LAB_DATA", str(known))  # the command changes it, and it is as it was afterwards
     (tmp_path / "MNIST").symlink_to(known / "MNIST")
     monkeypatch.setattr(commands, "train", lambda *_: pytest.fail("it trains"))
     with pytest.raises(DataNotFound, match="writer"):

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from mnist_lab import capacity
 from mnist_lab.data import DataNotFound
 from mnist_lab.evidence.records import TRACKED, append, load
-from mnist_lab.options import UsageError, only_run
+from mnist_lab.options import UsageError, only_run, read_value
 from mnist_lab.recipe import ParameterError
 from mnist_lab.runtime import ROOT, DeviceUnavailable
-from mnist_lab.studies import commands
+from mnist_lab.studies import commands, study
 from mnist_lab.studies.others.catalogue import RECIPES
 from mnist_lab.studies.search import optimise, trials, variants
 
@@ -71,6 +72,20 @@ def test_equal_studies_are_one_however_they_are_asked_for(run, root, monkeypatch
     run("study", "3", "-p", "ROTATION", "0.0", *data, "-p", "EPOCHS", "8", "-p", "SHIFT", "2")  # step 3's own shift
     assert studies[0] == studies[1]
     assert studies[0][1] == [root / "runs" / "studies" / "EPOCHS-8-ROTATION-0.0-DATA-digits"]
+
+
+def test_processes_of_several_threads_are_fewer(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(capacity, "usable_processes", lambda threads=1: asked.append(threads) or 1)
+    monkeypatch.setattr(study, "conduct", lambda *_: [])
+    run("study", "3", *ON_DIGITS)
+    run("study", "3", *ON_DIGITS, "-p", "THREADS", "2")
+    assert asked == [1, 2]
+
+
+def test_a_value_that_is_no_literal_is_a_word():
+    for text in ("{[]: 1}", "one two", "(1"):
+        assert read_value(text) == text
 
 
 def test_writers_that_are_not_known_are_told_once_and_at_once(run, mnist, tmp_path, monkeypatch):

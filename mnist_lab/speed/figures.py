@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from mnist_lab.speed.step import CAUSES, EVERYTHING_ELSE, Cost
 
 COLOURS = dict(zip(CAUSES, ("#0072b2", "#e69f00", "#d55e00", "#999999"), strict=True))
-WORDS = {"page_faults": "page faults", "memory": "the rest (mostly memory)"}
+WORDS = {"page_faults": "page faults", "memory": "the rest"}
 SMALL = 150  # microseconds
 
 

@@ -52,7 +52,7 @@ def test_costs_are_drawn_a_panel_for_each_kind_of_layers():
     figure = figures.step_costs(costs, "a step")
     assert [axis.get_title() for axis in figure.axes] == ["ours: 0.8 ms", "theirs: 0.8 ms"]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == [
-        "arithmetic", "dispatch", "page faults", "the rest (mostly memory)",
+        "arithmetic", "dispatch", "page faults", "the rest",
     ]  # fmt: skip
     assert len(figures.step_costs([], "nothing yet").axes) == 1
 

@@ -64,9 +64,11 @@ def add_weights(command: argparse.ArgumentParser) -> None:
 def predict(options: argparse.Namespace) -> int:
     """Read pictures, and print what is in them; 1 if one could not be read."""
     from mnist_lab import use
-    from mnist_lab.use.reading import read
+    from mnist_lab.use.reading import doubt, read
 
     network = use.load(options.weights)
+    if said := doubt(network):
+        print(f"note: {said}", file=sys.stderr)
     pictures, failed, said = find_pictures(options.pictures), False, []
     for picture in pictures:
         try:

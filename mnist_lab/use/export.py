@@ -1,5 +1,6 @@
 """Networks for other programs, each compared with PyTorch on all of MNIST's test images."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -14,8 +15,10 @@ from mnist_lab.use.int8 import as_header, quantise
 from mnist_lab.use.weights import Network
 
 NEAR = 1e-4  # ONNX: the largest difference of a logit that rounding may make
+MOST_DIFFERENT = 0.01  # integers: the largest share of images that may be read otherwise; of step 3, it is 0.001
 CALIBRATION = 1000  # training images on which the ranges of 8-bit numbers are measured
 PROGRAM = Path(__file__).with_name("int8.c")
+EXTRA = 'pip install ".[export]"'
 PREPROCESSING = (
     "images: (N, 1, 28, 28), float32, 0 for paper and 1 for ink (white on black). A digit is cropped to its ink, "
     "scaled by area until its longer side has 20 pixels, divided by its largest value, and pasted so that its centre "
@@ -31,14 +34,16 @@ class ExportError(LabError):
 def run(form: str, network: Network, folder: Path, data: Path | None, *, must_check: bool) -> int:
     """Write ``network`` into ``folder`` as "onnx" or "c", and say how it compares with PyTorch where that can be.
 
-    Raises ExportError if it cannot be written, or if it differs from PyTorch by more than rounding explains; with
-    ``must_check`` also if nothing can be compared.
+    Raises ExportError if it cannot be written, or if it differs from PyTorch by more than rounding explains (see
+    :func:`compare`); with ``must_check`` also if nothing can be compared.
     """
     folder.mkdir(parents=True, exist_ok=True)
     splits, lacking = find_mnist(data)
     if form == "onnx":
         written = [folder / "mnist_lab.onnx"]
         written[0].write_bytes(as_onnx(network))
+        if splits and importlib.util.find_spec("onnxruntime") is None:
+            splits, lacking = None, f"onnxruntime is not installed ({EXTRA})"
     else:
         if splits is None:
             raise ExportError(f"the ranges of its numbers are measured on training images, but {lacking}")
@@ -47,8 +52,7 @@ def run(form: str, network: Network, folder: Path, data: Path | None, *, must_ch
         written[0].write_text(as_header(model, network.header), encoding="utf-8")
         shutil.copyfile(PROGRAM, written[1])
         if shutil.which("cc") is None:
-            lacking = "there is no C compiler (cc)"
-            splits = None
+            splits, lacking = None, "there is no C compiler (cc)"
     print("written:", *written)
     if splits is None:
         if must_check:
@@ -76,7 +80,10 @@ def find_mnist(folder: Path | None):
 
 
 def compare(form: str, expected: np.ndarray, found: np.ndarray, labels: np.ndarray) -> None:
-    """Print how logits (N, classes) agree with those ``expected``. Raises ExportError for ONNX that does not."""
+    """Print how logits (N, classes) agree with those ``expected``.
+
+    Raises ExportError for ONNX that does not, and for integers if more than MOST_DIFFERENT are read otherwise.
+    """
     before, after = expected.argmax(1), found.argmax(1)
     different = np.flatnonzero(before != after)
     largest = float(np.abs(expected - found).max())
@@ -88,6 +95,11 @@ def compare(form: str, expected: np.ndarray, found: np.ndarray, labels: np.ndarr
         print(f"    image {index}, a {labels[index]}: {before[index]} by PyTorch, {after[index]} here")
     if form == "onnx" and (len(different) or largest > NEAR):
         raise ExportError(f"ONNX Runtime computes something else: logits may differ by {NEAR}")
+    if len(different) > MOST_DIFFERENT * len(labels):
+        raise ExportError(
+            f"integers of 8 bits are too coarse for this network: at most {MOST_DIFFERENT:.0%} of the images may be "
+            "read otherwise. Export it to onnx"
+        )
 
 
 def from_pytorch(network: Network, pixels: np.ndarray) -> np.ndarray:
@@ -137,7 +149,7 @@ def as_onnx(network: Network) -> bytes:
     try:
         import onnx
     except ImportError:
-        raise ExportError('it takes the package onnx: pip install ".[export]"') from None
+        raise ExportError(f"it takes the package onnx ({EXTRA})") from None
     from onnx import TensorProto, helper, numpy_helper
 
     header = network.header

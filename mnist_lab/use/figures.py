@@ -21,7 +21,8 @@ SHARES = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)  # labelled, %
 
 def on_the_way(picture: bytes, network: Network, title: str) -> Figure:
     """Show a picture file, the light on its paper, its ink, and each digit as the network sees and reads it."""
-    brightness, scale = read_picture(picture)
+    brightness, (width, _) = read_picture(picture)
+    scale = width / brightness.shape[1]
     found, readings = find_digits(picture), network.read(picture)
     heights = 0.3 + 10 / 3 * brightness.shape[0] / brightness.shape[1], 2.0  # of the rows, inches
     figure = Figure(figsize=(10, 0.4 + sum(heights)), layout="constrained")

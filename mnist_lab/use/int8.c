@@ -10,6 +10,10 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#endif
 
 #include "mnist_lab_int8.h"
 
@@ -93,6 +97,9 @@ int main(void)
 {
     uint8_t pixels[784];
     int32_t logits[CLASSES];
+#ifdef _WIN32
+    _setmode(_fileno(stdin), _O_BINARY); /* or a pixel of 26 would end the input */
+#endif
     while (fread(pixels, 1, sizeof pixels, stdin) == sizeof pixels) {
         printf("%d", read_digit(pixels, logits));
         for (int c = 0; c < CLASSES; c++)

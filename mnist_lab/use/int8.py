@@ -19,7 +19,7 @@ LOGIT_UNIT = 1 / 256  # of the last layer's integers
 
 
 class NotQuantisable(LabError):
-    """A network has layers that the C program lacks."""
+    """The C program cannot compute a network."""
 
 
 @dataclass
@@ -55,7 +55,7 @@ class Code:
 def quantise(network: Network, pixels: np.ndarray) -> list[Step]:
     """Return ``network`` in integers, their ranges measured on ``pixels`` (N, 28, 28), bytes.
 
-    Raises NotQuantisable for layers that the C program lacks.
+    Raises NotQuantisable for layers that the C program lacks, and for numbers that it has no room for.
     """
     header, steps = network.header, []
     code = Code(1 / (255 * header.std), 255 * header.mean - 128)  # of a pixel less 128
@@ -98,14 +98,18 @@ def integer_weights(weight: np.ndarray, bias: np.ndarray, code: Code, scale: flo
     """Return weights, biases, multipliers and shifts of a convolution whose input is in ``code``.
 
     A sum of products, times the multiplier of its channel and shifted right, is what comes out, in units of ``scale``.
+    A channel whose weights are next to nothing keeps its bias alone. Raises NotQuantisable for too large a multiplier.
     """
     largest = np.abs(weight).max(axis=(1, 2, 3)).astype(np.float64)
-    scales = np.where(largest > 0, largest, 1) / 127  # of the weights, for each channel
+    least = np.maximum(np.abs(bias), scale) / 2.0**30 / code.scale  # so that biases fit into 32 bits, shifts into 62
+    scales = np.maximum(largest / 127, least)  # of the weights, for each channel
     weights = np.round(weight / scales[:, None, None, None]).astype(np.int8)
     sums = weights.astype(np.int64).sum(axis=(1, 2, 3))
     biases = np.round(bias / (code.scale * scales) - code.zero * sums)
     ratios = code.scale * scales / scale
     shifts = np.array([30 - math.frexp(ratio)[1] for ratio in ratios])  # so that multipliers have 30 bits
+    if shifts.min() < 1:
+        raise NotQuantisable("its numbers grow too fast from layer to layer for 32 bits: export to onnx")
     multipliers = np.round(ratios * 2.0**shifts)
     return {"weights": weights, "biases": biases, "multipliers": multipliers, "shifts": shifts}
 

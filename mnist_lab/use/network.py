@@ -49,7 +49,7 @@ def output_shapes(layers: Sequence[Layer], arrays: Mapping[str, np.ndarray]) -> 
             tail = (per_group, *weight.shape[-1:] * 2) if layer.kind == "convolution" else shape
             fits = not rest and weight.shape[1:] == tail and bias.shape == weight.shape[:1] and len(bias) > 0
             fits = fits and not len(bias) % layer.groups
-            kernel = weight.shape[-1]
+            kernel = weight.shape[-1] if fits else 0
         if fits and layer.kind in ("convolution", "max pooling", "average pooling"):
             side = (shape[1] + 2 * layer.padding - kernel) // layer.stride + 1
             shape = (len(bias) if names else shape[0], side, side)

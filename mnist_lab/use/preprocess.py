@@ -61,12 +61,16 @@ def find_digits(source: Path | bytes) -> list[Digit]:
 
     Raises PictureError for what is not a picture, and NoDigit for one without digits.
     """
-    brightness, scale = read_picture(source)
-    return [Digit(fit(ink), tuple(round(scale * side) for side in box)) for ink, box in separate(find_ink(brightness))]
+    brightness, size = read_picture(source)
+    scales = [whole / side for whole, side in zip(size, brightness.shape[::-1], strict=True)] * 2
+    return [
+        Digit(fit(ink), tuple(round(scale * side) for scale, side in zip(scales, box, strict=True)))
+        for ink, box in separate(find_ink(brightness))
+    ]
 
 
-def read_picture(source: Path | bytes) -> tuple[np.ndarray, float]:
-    """Return a picture's brightness (H, W), 0 black and 1 white, and how many of its pixels went into one of these.
+def read_picture(source: Path | bytes) -> tuple[np.ndarray, tuple[int, int]]:
+    """Return a picture's brightness (H, W), 0 black and 1 white, a large one made smaller; and its width and height.
 
     Turned as its camera was held, on white paper where it is transparent (on black if it then shows nothing).
     Raises PictureError.
@@ -97,7 +101,7 @@ def read_picture(source: Path | bytes) -> tuple[np.ndarray, float]:
         raise PictureError(f"it is damaged ({error}): get it again, or save it anew as PNG") from None
 
 
-def as_brightness(picture: Image.Image) -> tuple[np.ndarray, float]:
+def as_brightness(picture: Image.Image) -> tuple[np.ndarray, tuple[int, int]]:
     """Return what :func:`read_picture` does, of a picture that is open."""
     if picture.has_transparency_data:
         drawing = picture.convert("RGBA")
@@ -111,10 +115,10 @@ def as_brightness(picture: Image.Image) -> tuple[np.ndarray, float]:
         full = Image.fromarray(values.astype(np.float32))
     else:
         full = Image.fromarray(np.asarray(picture.convert("L"), dtype=np.float32) / 255)
-    scale = max(1.0, max(full.size) / WORKING_SIDE)
+    scale = max(full.size) / WORKING_SIDE
     if scale > 1:
         full = full.resize([max(1, round(side / scale)) for side in full.size], Image.Resampling.BOX)
-    return np.asarray(full, dtype=np.float64), scale
+    return np.asarray(full, dtype=np.float64), picture.size
 
 
 def find_ink(brightness: np.ndarray) -> np.ndarray:
@@ -184,9 +188,11 @@ def separate(ink: np.ndarray) -> list[tuple[np.ndarray, Box]]:
         raise NoDigit("a shape in it is too wide for one digit: leave paper between the digits")
     found = []
     for (left, top, right, bottom), own in parts:
-        left, top, right, bottom = box = (max(0, left - 1), max(0, top - 1), right + 1, bottom + 1)  # with faint edges
-        others = labels[top:bottom, left:right]
-        found.append((np.where((others == 0) | np.isin(others, own), ink[top:bottom, left:right], 0), box))
+        left, top = max(0, left - 1), max(0, top - 1)  # with faint edges
+        right, bottom = min(right + 1, ink.shape[1]), min(bottom + 1, ink.shape[0])
+        cut = slice(top, bottom), slice(left, right)
+        is_own = (labels[cut] == 0) | np.isin(labels[cut], own)
+        found.append((np.where(is_own, ink[cut], 0), (left, top, right, bottom)))
     return found
 
 

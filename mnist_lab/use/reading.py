@@ -87,6 +87,13 @@ def load_confidence(path: Path = CONFIDENCE) -> Confidence:
     return Confidence.model_validate_json(path.read_bytes())
 
 
+def doubt(network: Network) -> str:
+    """Say why "sure" means little for a network; nothing for those of the recipe that it was measured on."""
+    if network.header.recipe == load_confidence().recipe:
+        return ""
+    return 'From which probability on this network is right was not measured: "unsure" is said as of step 3\'s.'
+
+
 def find_sure(probabilities: np.ndarray, right: np.ndarray) -> float:
     """Return the least probability from which on at most 1 in 1,000 readings is wrong.
 

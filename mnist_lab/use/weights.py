@@ -25,6 +25,7 @@ PUBLISHED = Path(__file__).with_name("step3.safetensors")
 KEY = "mnist_lab"  # of the header among the file's metadata
 
 Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[\w ,.-]{1,100}$")]  # nothing that could end a comment in C, or a tag in HTML
 
 
 class WeightsError(LabError):
@@ -37,20 +38,20 @@ class Header(BaseModel):
     model_config = STRICT
 
     format: Literal[1]
-    model: str  # its class in models.py
+    model: Name  # its class in models.py
     layers: Annotated[list[Layer], Field(min_length=1, max_length=200)]
     classes: Annotated[list[str], Field(min_length=2, max_length=1000)]
     mean: float  # of the pixels in [0, 1]: the network sees (pixel - mean) / std
     std: Annotated[float, Field(gt=0)]
     recipe: dict[str, str | int | float | bool]
     seed: int
-    data: str
+    data: Name
     train_images: int
     scored_on: Literal["test", "held-out"]
     scored_images: int
     accuracy: Share  # on these
     commit: str | None  # of the package that trained it
-    sha256: str = ""  # of everything else in the file; see checksum
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]*$")] = ""  # of everything else in the file; see checksum
 
 
 class Network:

@@ -90,6 +90,15 @@ def test_an_unsure_reading_says_so_and_names_the_runner_up(capsys, pictures, tmp
     assert f"%  unsure, or {reading.second} (" in out
 
 
+def test_a_network_of_another_recipe_gets_a_note_on_sure(capsys, pictures, tmp_path):
+    network = load()
+    other = network.header.model_copy(update={"recipe": network.header.recipe | {"epochs": 3}})
+    (tmp_path / "other").write_bytes(as_bytes(other, network.arrays))
+    code, out, err = predict(capsys, pictures / "b.png", "--weights", tmp_path / "other")
+    assert (code, err.count("was not measured"), out.splitlines()[0].split()[1]) == (0, 1, "7")
+    assert predict(capsys, pictures / "b.png", "--weights", PUBLISHED)[2] == ""
+
+
 def test_from_where_on_readings_are_sure():
     probabilities = np.linspace(1, 0, 1900)
     right = np.ones(1900, dtype=bool)

@@ -100,5 +100,42 @@ def test_a_difference_is_told(capsys):
     found[3] = found[4]
     with pytest.raises(export.ExportError, match="something else"):
         export.compare("onnx", expected, found, np.arange(10))
-    export.compare("c", expected, found, np.arange(10))
     assert "image 3, a 3: 3 by PyTorch, 4 here" in capsys.readouterr().out
+    many = np.tile(expected, (10, 1)), np.tile(expected, (10, 1)), np.tile(np.arange(10), 10)
+    many[1][3] = found[3]
+    export.compare("c", *many)
+    assert "100 test images: 1 read otherwise" in capsys.readouterr().out
+    many[1][13] = found[3]
+    with pytest.raises(export.ExportError, match="too coarse for this network: at most 1% of"):
+        export.compare("c", *many)
+
+
+def test_without_onnxruntime_it_is_not_compared(mnist, capsys, tmp_path, monkeypatch):
+    pytest.importorskip("onnx")
+    monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
+    assert cli.main(["export", "onnx", "--out", str(tmp_path)]) == 0
+    assert 'onnxruntime is not installed (pip install ".[export]")' in capsys.readouterr().out
+    assert cli.main(["export", "onnx", "--check", "--out", str(tmp_path)]) == 1
+
+
+@pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+def test_a_channel_of_next_to_nothing_is_its_bias(images, tmp_path):
+    """Its weights need a multiplier that has no bits left, and its bias, in units of theirs, would not fit."""
+    published = use.load()
+    convolution = "0.weight"
+    for factor in (1e-6, 1e-12, 0):
+        arrays = published.arrays | {convolution: published.arrays[convolution].copy()}
+        arrays[convolution][0] *= factor
+        network = Network(published.header, arrays)
+        (tmp_path / "mnist_lab_int8.h").write_text(int8.as_header(int8.quantise(network, images), network.header))
+        shutil.copyfile(export.PROGRAM, tmp_path / "mnist_lab_int8.c")
+        found, expected = export.from_c(tmp_path, images), export.from_pytorch(network, images)
+        assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.99
+
+
+def test_c_refuses_numbers_without_bounds(images):
+    layers, arrays = pytorch.from_torch(nn.Sequential(nn.Conv2d(1, 10, 28), nn.Flatten()))
+    arrays["0.weight"] *= np.float32(1e12)
+    network = Network(use.load().header.model_copy(update={"layers": layers}), arrays)
+    with pytest.raises(int8.NotQuantisable, match="too fast"):
+        int8.quantise(network, images)

@@ -136,6 +136,15 @@ def test_boxes_are_where_the_digits_are():
         assert np.abs(np.array((left, top, right, bottom)) - expected).max() < 12
 
 
+@pytest.mark.parametrize("height", [200, 4001])
+def test_boxes_stay_inside_the_picture(height):
+    """Also those of ink at all edges, in a picture that is made smaller by a factor that is no whole number."""
+    page = draw("0", height=height)
+    page = page.crop(ImageOps.invert(page).getbbox())
+    (digit,) = find_digits(as_file(page))
+    assert digit.box == (0, 0, *page.size)
+
+
 def broken(page: bytes) -> bytes:
     return page[: len(page) // 2]
 

@@ -122,9 +122,15 @@ def test_files_that_are_not_right(saved, tmp_path):
     small = {**arrays, "0.weight": arrays["0.weight"][:4]}
     nan = {**arrays, "0.weight": arrays["0.weight"] * np.float32(np.nan)}
     double = {**arrays, "0.weight": arrays["0.weight"].astype(np.float64)}
+    scalar = {**arrays, "0.weight": np.zeros((), dtype=np.float32)}
     extra = {**arrays, "99.weight": np.zeros(3, dtype=np.float32)}
     missing = {name: array for name, array in arrays.items() if name != "0.bias"}
     nine = header.model_copy(update={"classes": list("123456789")})
+
+    def hostile(**said: str) -> bytes:
+        """Return a file with a right checksum that says what C would execute once it stood in a comment."""
+        return as_bytes(header.model_copy(update=said), arrays)
+
     other = weights.as_safetensors({"conv1.weight": np.zeros((8, 1, 3, 3), dtype=np.float32)})
     torch.save({"weight": torch.zeros(3)}, tmp_path / "torch.pt")
     cases = {
@@ -133,11 +139,15 @@ def test_files_that_are_not_right(saved, tmp_path):
         "it is of format 2, and this version of mnist-lab reads 1": with_header(good, format=2),
         "its header has a wrong accuracy": with_header(good, accuracy=7.0),
         "its header has a wrong surprise": with_header(good, surprise=1),
+        "its header has a wrong model": hostile(model="x */ int system(); /*"),
+        "its header has a wrong data": hostile(data="MNIST\n */ #include <evil.h>"),
+        "its header has a wrong sha256": with_header(good, sha256="*/ 0"),
         "its header has a wrong layers.0.kind": with_header(good, layers=[{"kind": "python"}]),
         "its header has a wrong layers.0.stride": with_header(good, layers=[{"kind": "ReLU", "stride": 10**9}]),
         "does not fit what comes into it": as_bytes(header, small),
         "not all finite": as_bytes(header, nan),
         "of 32 bits": as_bytes(header, double),
+        "convolution, does not fit what comes into it": as_bytes(header, scalar),
         "no layer uses 99.weight": as_bytes(header, extra),
         "has no 0.weight and 0.bias": as_bytes(header, missing),
         "not in 9 classes": as_bytes(nine, arrays),

@@ -207,14 +207,16 @@ def addresses(*tensors: Tensor | None) -> list[int | None]:
 class CompiledNetwork:
     """What :func:`compiled` adds to the class of a network: while it trains, its chains compute what its layers would.
 
-    Everything else stays: its modules, its state, copies of it, its ``forward``, and how it is evaluated.
+    Everything else stays: its modules, its state, copies of it, its ``forward``, its hooks, and how it is evaluated.
+    But it cannot be pickled: keep its state.
     """
 
     chains: list[Chain]
     compiler: str
 
     def __call__(self, x: Tensor) -> Tensor:
-        if not (self.training and torch.is_grad_enabled()):
+        containers = [module for module in self.modules() if isinstance(module, nn.Sequential)]
+        if not (self.training and torch.is_grad_enabled()) or any(map(is_hooked, containers)):
             return super().__call__(x)
         for chain in self.chains:
             x = chain(x)
@@ -321,7 +323,7 @@ def is_pooling(layer: nn.Module) -> bool:
 
 def measure_shapes(model: nn.Module, blocks: list[Block]) -> None:
     """Tell each block what enters and leaves it."""
-    training, x = model.training, torch.zeros(1, 1, 28, 28)
+    training, x = {module: module.training for module in model.modules()}, torch.zeros(1, 1, 28, 28)
     model.eval()
     with torch.no_grad():
         for block in blocks:
@@ -329,7 +331,8 @@ def measure_shapes(model: nn.Module, blocks: list[Block]) -> None:
             for layer in block.layers:
                 x = layer(x)
             block.leaving = tuple(x.shape[1:])
-    model.train(training)
+    for module, mode in training.items():
+        module.training = mode
 
 
 @functools.cache

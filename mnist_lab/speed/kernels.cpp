@@ -14,6 +14,8 @@
 
 #include <cstring>
 #include <cmath>
+#include <memory>
+#include <vector>
 
 #if defined(__AVX512F__)
 constexpr int WIDEST = 16, REGISTERS = 24;  // numbers in a vector; registers for accumulators
@@ -246,7 +248,7 @@ void through_norm(const float* x, int pixels, const float* statistics, const flo
     }
 }
 
-// What one image is between the layers.
+// What one image is between the layers. Of wide layers it is too large for the stack.
 struct Maps {
     alignas(64) float active[(HEIGHT + 2 * PAD) * PADDED_WIDTH * IN] = {};  // after norm and SiLU, in its padding
     alignas(64) float slope[SILU ? ENTERING : 1];                          // of the SiLU
@@ -285,6 +287,15 @@ struct Maps {
             to_convolution = CONV ? pad<MID_HEIGHT, MID_WIDTH, IN, CONV_PAD>(mid, padded) : mid;
         }
     }
+};
+
+constexpr int BORDER = CV - 1 - CONV_PAD, D_BORDER = DW - 1 - DEPTHWISE_PAD;
+
+// The gradients of those maps.
+struct Gradients {
+    alignas(64) float leaving[LEAVING], mid[MID_HEIGHT * MID_WIDTH * IN], active[ENTERING];
+    alignas(64) float padded[CONV ? (MAP_HEIGHT + 2 * BORDER) * (MAP_WIDTH + 2 * BORDER) * OUT : 1] = {};
+    alignas(64) float padded_mid[DEPTHWISE ? (MID_HEIGHT + 2 * D_BORDER) * (MID_WIDTH + 2 * D_BORDER) * IN : 1] = {};
 };
 
 // Call work(part, first, last) for each thread's part of the images. Denormal numbers are flushed as the caller has it.
@@ -331,17 +342,17 @@ extern "C" void forward(long images, int threads, const float* x, const double* 
         }
     }
     share(images, threads, [&](int part, long first, long last) {
-        Maps maps;
+        std::unique_ptr<Maps> maps(new Maps);
         for (long image = first; image < last; image++) {
             float* to = y + image * LEAVING;
-            maps.fill<false>(x + image * ENTERING, statistics, taps);
-            const float* from = maps.to_convolution;
+            maps->fill<false>(x + image * ENTERING, statistics, taps);
+            const float* from = maps->to_convolution;
             if constexpr (POOL) {
                 for (int row = 0; row < OUT_HEIGHT; row++) {  // two rows of the map at a time, which stay in the cache
                     const float* two = from + 2 * row * CONV_WIDTH * IN;
-                    if constexpr (CONV) convolve<2, CONV_WIDTH, IN, OUT, CV>(two, weights, maps.map);
+                    if constexpr (CONV) convolve<2, CONV_WIDTH, IN, OUT, CV>(two, weights, maps->map);
                     int place = row * OUT_WIDTH * OUT;
-                    pool<MAP_WIDTH, OUT>(CONV ? maps.map : two, to + place, which + image * LEAVING + place);
+                    pool<MAP_WIDTH, OUT>(CONV ? maps->map : two, to + place, which + image * LEAVING + place);
                 }
             } else if constexpr (CONV) {
                 convolve<MAP_HEIGHT, CONV_WIDTH, IN, OUT, CV>(from, weights, to);
@@ -363,56 +374,56 @@ extern "C" void backward(long images, int threads, const float* x, const float* 
                          const float* statistics, const unsigned char* which, const float* y,
                          const float* y_statistics, const float* y_taken, const float* dy, float* dx, float* taken,
                          float* d_scale, float* d_offset, float* d_taps, float* d_weights) {
-    constexpr int L = lanes(IN), BORDER = CV - 1 - CONV_PAD, D_BORDER = DW - 1 - DEPTHWISE_PAD;
-    alignas(64) float turned[CONV ? CV * CV * IN * OUT : 1], turned_taps[DW * DW * IN];
-    if constexpr (CONV) turn(weights, turned, CV, IN, OUT);
-    if constexpr (DEPTHWISE) turn(taps, turned_taps, DW, 1, IN);
+    constexpr int L = lanes(IN);
+    std::vector<float> turned(CONV ? CV * CV * IN * OUT : 0), turned_taps(DEPTHWISE ? DW * DW * IN : 0);
+    if constexpr (CONV) turn(weights, turned.data(), CV, IN, OUT);
+    if constexpr (DEPTHWISE) turn(taps, turned_taps.data(), DW, 1, IN);
     double all_sums[threads * IN] = {}, all_products[threads * IN] = {};
     share(images, threads, [&](int part, long first, long last) {
         double *sums = all_sums + part * IN, *products = all_products + part * IN;
-        Maps maps;
-        alignas(64) float leaving[LEAVING], d_mid[MID_HEIGHT * MID_WIDTH * IN], d_active[ENTERING];
-        alignas(64) float padded[CONV ? (MAP_HEIGHT + 2 * BORDER) * (MAP_WIDTH + 2 * BORDER) * OUT : 1] = {};
-        alignas(64) float d_padded[DEPTHWISE ? (MID_HEIGHT + 2 * D_BORDER) * (MID_WIDTH + 2 * D_BORDER) * IN : 1] = {};
+        std::unique_ptr<Maps> maps(new Maps);
+        std::unique_ptr<Gradients> d(new Gradients);
         for (long image = first; image < last; image++) {
             const float *from = dy + image * LEAVING, *entering = x + image * ENTERING;
             float* to = dx ? dx + image * ENTERING : nullptr;
             if (y_statistics) {
-                through_norm<OUT>(y + image * LEAVING, OUT_HEIGHT * OUT_WIDTH, y_statistics, y_taken, from, leaving);
-                from = leaving;
+                through_norm<OUT>(y + image * LEAVING, OUT_HEIGHT * OUT_WIDTH, y_statistics, y_taken, from,
+                                  d->leaving);
+                from = d->leaving;
             }
-            maps.fill<true>(entering, statistics, taps);
+            maps->fill<true>(entering, statistics, taps);
             if constexpr (POOL) {
-                unpool<MAP_HEIGHT, MAP_WIDTH, OUT>(from, which + image * LEAVING, maps.map);
-                from = maps.map;
+                unpool<MAP_HEIGHT, MAP_WIDTH, OUT>(from, which + image * LEAVING, maps->map);
+                from = maps->map;
             }
             if constexpr (CONV) {
                 float* d_own = d_weights + part * CV * CV * IN * OUT;
-                convolve_weights<MAP_HEIGHT, CONV_WIDTH, IN, OUT, CV>(maps.to_convolution, from, d_own);
+                convolve_weights<MAP_HEIGHT, CONV_WIDTH, IN, OUT, CV>(maps->to_convolution, from, d_own);
                 if (!DEPTHWISE && !to) continue;
-                from = pad<MAP_HEIGHT, MAP_WIDTH, OUT, BORDER>(from, padded);
-                convolve<MID_HEIGHT, MAP_WIDTH + 2 * BORDER, OUT, IN, CV>(from, turned, d_mid);
-                from = d_mid;
+                from = pad<MAP_HEIGHT, MAP_WIDTH, OUT, BORDER>(from, d->padded);
+                convolve<MID_HEIGHT, MAP_WIDTH + 2 * BORDER, OUT, IN, CV>(from, turned.data(), d->mid);
+                from = d->mid;
             }
             if constexpr (DEPTHWISE) {
                 float* d_own = d_taps + part * DW * DW * IN;
-                depthwise_weights<HEIGHT + 2 * PAD, PADDED_WIDTH, IN, DW>(maps.to_depthwise, from, d_own);
+                depthwise_weights<HEIGHT + 2 * PAD, PADDED_WIDTH, IN, DW>(maps->to_depthwise, from, d_own);
                 if (!to) continue;
                 if constexpr (MID_HEIGHT * MID_WIDTH == 1 && !PAD) {  // one place: each tap has a pixel of its own
                     for (int tap = 0; tap < DW * DW; tap++)
-                        for (int i = 0; i < IN; i++) d_active[tap * IN + i] = taps[tap * IN + i] * from[i];
+                        for (int i = 0; i < IN; i++) d->active[tap * IN + i] = taps[tap * IN + i] * from[i];
                 } else {
-                    from = pad<MID_HEIGHT, MID_WIDTH, IN, D_BORDER>(from, d_padded);
-                    depthwise<MID_HEIGHT + 2 * D_BORDER, MID_WIDTH + 2 * D_BORDER, IN, DW>(from, turned_taps, d_active);
+                    from = pad<MID_HEIGHT, MID_WIDTH, IN, D_BORDER>(from, d->padded_mid);
+                    depthwise<MID_HEIGHT + 2 * D_BORDER, MID_WIDTH + 2 * D_BORDER, IN, DW>(from, turned_taps.data(),
+                                                                                               d->active);
                 }
-                from = d_active;
+                from = d->active;
             }
             if constexpr (NORM) {
                 for (int channel = 0; channel < IN; channel += L) {
                     Vector<L> mean = load<L>(statistics + channel), sum = {}, product = {};
                     for (int at = channel; at < ENTERING; at += IN) {
                         Vector<L> gradient = load<L>(from + at);
-                        if constexpr (SILU) gradient *= load<L>(maps.slope + at);
+                        if constexpr (SILU) gradient *= load<L>(maps->slope + at);
                         store<L>(to + at, gradient);
                         sum += gradient;
                         product += gradient * (load<L>(entering + at) - mean);

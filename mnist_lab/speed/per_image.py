@@ -1,7 +1,9 @@
 """The usual way to feed a network, to compare with: a DataLoader that distorts image by image."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -33,7 +35,12 @@ def albumentations_transform(policy: Policy, probability: float = 1.0) -> Transf
 
     distort = A.Compose(albumentations_pipeline(policy).transforms, p=probability)
     pipeline = A.Compose([distort, A.Normalize(mean=(MEAN,), std=(STD,)), ToTensorV2()])
-    return lambda image: pipeline(image=image[:, :, None])["image"]
+    return partial(through_albumentations, pipeline)
+
+
+def through_albumentations(pipeline: Callable, image: np.ndarray) -> Tensor:
+    """Return what a pipeline of albumentations makes of an image (28, 28)."""
+    return pipeline(image=image[:, :, None])["image"]
 
 
 def torchvision_transform(policy: Policy) -> Transform:

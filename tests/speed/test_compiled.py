@@ -218,12 +218,41 @@ def test_hooks_are_called_while_they_are_there(folder):
     hooks = [layer.register_forward_pre_hook(note) for layer in (first, last)]
     model(images).sum().backward()
     assert seen == [first.in_channels, last.in_channels]
+    seen.clear()
+    nested = next(child for child in model if isinstance(child, nn.Sequential))
+    hooks += [container.register_forward_pre_hook(note) for container in (model, nested)]
+    model(images)
+    assert len(seen) == 4
     for hook in hooks:
         hook.remove()
     prune.custom_from_mask(first, "weight", (torch.rand(first.weight.shape) < 0.5).float())
     for _ in range(2):  # the second time, the weights of the first have no graph left
         model(images).sum().backward()
     assert ((first.weight == 0) == (first.weight_mask == 0)).all() and first.weight_orig.grad is not None
+
+
+@needs_compiler
+def test_wide_layers_have_room(folder):
+    """An image between them takes more memory than a stack has."""
+
+    def make() -> nn.Sequential:
+        wide = [nn.Conv2d(320, 320, 3, groups=320, bias=False), nn.Conv2d(320, 320, 1, bias=False)]
+        start = [nn.Conv2d(1, 320, 3, bias=False), BatchNorm(320), nn.SiLU(), *wide]
+        return nn.Sequential(*start, BatchNorm(320), nn.SiLU(), nn.AvgPool2d(24), nn.Conv2d(320, 10, 1), nn.Flatten())
+
+    eager, ours = pair(make, folder)
+    images, labels = random_batch(2)
+    for network in (eager, ours):
+        F.cross_entropy(network.train()(images), labels).backward()
+    assert compiler_of(ours)
+    assert torch.allclose(ours[3].weight.grad, eager[3].weight.grad, 1e-3, 1e-6)
+
+
+def test_a_norm_that_is_frozen_stays_so(folder):
+    model = CompactNet()
+    norm = next(layer for layer in leaves(model) if isinstance(layer, nn.BatchNorm2d))
+    norm.eval()
+    assert not norm.training and compiled(model, folder).training and not norm.training
 
 
 @needs_compiler

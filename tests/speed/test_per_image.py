@@ -1,3 +1,5 @@
+import pickle
+
 import pytest
 import torch
 
@@ -34,6 +36,14 @@ def test_a_share_of_the_images_may_stay_as_it_is(digits):
     sometimes, never = (albumentations_transform(Policy(rotation=20.0), share) for share in (0.25, 0.0))
     same = sum(torch.equal(sometimes(image), never(image)) for _ in range(200))
     assert 120 < same < 180
+
+
+@pytest.mark.parametrize("make", MAKERS)
+def test_a_transform_can_be_sent_to_a_worker(make, digits):
+    """As where worker processes start anew in place of being forked: on macOS and Windows, and by Python 3.14."""
+    image = digits.train.images[0, 0].numpy()
+    distort = make(Policy())
+    assert torch.equal(pickle.loads(pickle.dumps(distort))(image), distort(image))
 
 
 def test_incomplete_batches_are_left_out_and_images_shuffled(few):

@@ -52,7 +52,10 @@ def start(
     runs = root / "runs"
     new = State([step.number for step in steps], dict(parameters), code_digest(steps, root), [])
     for path in sorted(runs.glob(f"*/{STATE}"), reverse=True):
-        found = State(**json.loads(path.read_bytes()))
+        try:
+            found = State(**json.loads(path.read_bytes()))
+        except (ValueError, TypeError):  # of another version, or damaged: it cannot go on
+            continue
         if not again and replace(found, done=[]) == new:
             if complete or len(found.done) < len(steps):
                 return path.parent, found
@@ -65,7 +68,7 @@ def start(
 
 def code_digest(steps: list[Step], root: Path) -> str:
     """Return digests of the code cells of ``steps``, of what they import, and of the tracked records of the steps."""
-    package = folder_digest(Path(__file__).parents[1], "*.py", "fields/*.py", "evidence/*.py", "use/*.py")
+    package = folder_digest(Path(__file__).parents[1], "*.py", "fields/*.py", "evidence/*.py", "use/*.py", "use/*.json")
     tracked = folder_digest(tracked_steps(root), "*.jsonl")
     return " ".join([*(fingerprint(read(step.path)) for step in steps), package, tracked])
 

@@ -164,6 +164,10 @@ def test_a_batch_is_found_again_by_steps_parameters_and_code(root, write_step):
         return False
 
     assert goes_on(steps, {"EPOCHS": 1})
+    for other, text in {"2027": "", "2028": '{"of": "another version"}', "2029": "[]"}.items():
+        (root / "runs" / other).mkdir()
+        (root / "runs" / other / "batch.json").write_text(text)
+    assert goes_on(steps, {"EPOCHS": 1})
     assert not goes_on(steps, {"EPOCHS": 2})
     assert not goes_on(steps[:1], {"EPOCHS": 1})
     assert not goes_on(steps, {"EPOCHS": 1}, again=True)

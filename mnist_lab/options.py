@@ -91,8 +91,9 @@ def find_data(folder: Path | None, parameters: dict[str, object]) -> dict[str, o
     try:
         load_mnist()
     except DataNotFound as error:
-        on_gpu = pick_device(parameters.get("DEVICE", "auto")).type == "cuda"  # its time is too dear for a sample
-        if given or "DATA" in parameters or on_gpu:
+        if given or "DATA" in parameters:
+            raise
+        if pick_device(parameters.get("DEVICE", "auto")).type == "cuda":  # its time is too dear for a sample
             raise
         line = "!" * 78
         print(

@@ -14,9 +14,10 @@ from mnist_lab.analysis.calibration import Bin
 from mnist_lab.analysis.corruptions import CORRUPTIONS, STRENGTHS
 from mnist_lab.analysis.ensembles import Shared, Together
 from mnist_lab.analysis.errors import Budget, Exchange, Group
+from mnist_lab.analysis.networks import published_third_steps
 from mnist_lab.analysis.robustness import CLEAN, Robustness, clear_change
 from mnist_lab.analysis.smaller import Smaller
-from mnist_lab.evidence.figures import STEP_COLOURS, TARGET_COLOUR
+from mnist_lab.evidence.figures import TARGET_COLOUR, colours
 from mnist_lab.evidence.records import Record
 from mnist_lab.evidence.results import begin_alike
 from mnist_lab.evidence.uncertainty import mean_interval
@@ -231,19 +232,20 @@ def risk_by_coverage(
 
 
 def robustness(found: Sequence[Robustness], title: str) -> Figure:
-    """Show the share misread by the strength of each corruption: our steps in colour, published third steps in grey."""
+    """Show the share misread by the strength of each corruption: steps in colour, published third steps in grey."""
     by_kind = {(one.name, one.corruption): one.errors.mean(0) for one in found}
     names = list(dict.fromkeys(one.name for one in found))
+    others = [name for name in names if name in published_third_steps()]
+    steps = sorted((name for name in names if name.isdigit()), key=int)
+    styles = {name: {"color": OTHERS, "linewidth": 0.7} for name in others}
+    styles |= {name: {"color": colour, "linewidth": 1.8} for name, colour in zip(steps, colours(steps), strict=True)}
     lines = -(-len(CORRUPTIONS) // PANELS)
     figure = Figure(figsize=(9, 1.65 * lines + 0.9), layout="constrained")
     figure.suptitle(title)
     panels = figure.subplots(lines, PANELS, sharex=True, sharey=True)
     for axis, kind in zip(panels.flat, CORRUPTIONS, strict=False):
-        for name in [*(one for one in names if one not in STEP_COLOURS), "1", "2", "3"]:
-            errors = [by_kind[name, CLEAN][0], *by_kind[name, kind]]
-            own = name in STEP_COLOURS
-            style = {"color": STEP_COLOURS[name], "linewidth": 1.8} if own else {"color": OTHERS, "linewidth": 0.7}
-            axis.plot(range(STRENGTHS + 1), errors, **style)
+        for name, style in styles.items():
+            axis.plot(range(STRENGTHS + 1), [by_kind[name, CLEAN][0], *by_kind[name, kind]], **style)
         axis.set_title(kind, fontsize=9)
         if kind in list(CORRUPTIONS)[-PANELS:]:
             axis.set_xlabel("strength", fontsize=9)
@@ -251,10 +253,10 @@ def robustness(found: Sequence[Robustness], title: str) -> Figure:
         axis.yaxis.set_major_formatter(_in_percent)
         axis.tick_params(labelsize=8)
         tidy(axis)
-    for name in ("1", "2", "3"):
-        panels.flat[0].plot([], [], color=STEP_COLOURS[name], linewidth=1.8, label=f"step {name}")
-    if others := ", ".join(one for one in names if one not in STEP_COLOURS):
-        panels.flat[0].plot([], [], color=OTHERS, linewidth=0.7, label=f"published third steps: {others}")
+    for name in steps:
+        panels.flat[0].plot([], [], **styles[name], label=f"step {name}")
+    if others:
+        panels.flat[0].plot([], [], **styles[others[0]], label=f"published third steps: {', '.join(others)}")
     figure.legend(frameon=False, fontsize=9, loc="outside lower center", ncols=4)
     figure.supylabel("test images misread (logarithmic)", fontsize=9)
     return figure

@@ -2,23 +2,26 @@
 
 from IPython.display import Markdown
 
-from mnist_lab.data import DataCorrupt, DataNotFound, Dataset, load_mnist
+from mnist_lab.data import DataNotFound, Dataset, load_mnist
 from mnist_lab.writers import Writers, load_writers
 
 
 def mnist_at_hand() -> Dataset | None:
-    """Return MNIST; None where it is neither on disk nor to be downloaded."""
+    """Return MNIST; None where it is neither on disk nor to be downloaded. Raises DataCorrupt."""
     try:
         return load_mnist()
-    except (DataNotFound, DataCorrupt):
+    except DataNotFound:
         return None
 
 
 def writers_at_hand() -> Writers | None:
-    """Return who wrote the test images; None where QMNIST's labels are neither on disk nor to be downloaded."""
+    """Return who wrote the test images; None where QMNIST's labels are neither on disk nor to be downloaded.
+
+    Raises DataCorrupt.
+    """
     try:
         return load_writers("test")
-    except (DataNotFound, DataCorrupt):
+    except DataNotFound:
         return None
 
 

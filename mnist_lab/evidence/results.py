@@ -82,7 +82,8 @@ def by_row(records: Sequence[Record]) -> list[list[Record]]:
         first = group[0]
         if any((other.recipe, other.images) != (first.recipe, first.images) for other in group):
             raise RecordError(
-                f"the runs of {row_name(first)} differ in their recipes or images: train its seeds again by one recipe"
+                f"the runs of {row_name(first)} differ in their recipes or images: of the files {first.place}, move "
+                "away the one that is not tracked, which is of another version"
             )
         if len({record.seed for record in group}) != len(group):
             raise RecordError(f"the runs of {row_name(first)} hold a seed twice")

@@ -13,6 +13,7 @@ import numpy as np
 
 Interval = tuple[float, float]
 CONFIDENCE = 0.95
+ROUNDING = 1e-9  # of numbers that are equal but for it, as a share of them
 RESAMPLES = 10_000  # of a bootstrap: its ends then move by hundredths of the interval's width
 
 
@@ -102,10 +103,12 @@ def welch(before: Sequence[float], after: Sequence[float]) -> Difference | None:
 def paired(before: Sequence[float], after: Sequence[float]) -> Difference | None:
     """Compare samples whose values belong together in pairs, as those of the same fold and seed (Student, 1908).
 
-    None with fewer than two pairs, or if all differ alike. The effect is in standard deviations of the differences.
+    None with fewer than two pairs, or if all differ alike, but for rounding. The effect is in standard deviations of
+    the differences.
     """
     differences = [later - earlier for earlier, later in zip(before, after, strict=True)]
-    if len(set(differences)) < 2:
+    rounding = ROUNDING * max(map(abs, (*before, *after)), default=0)
+    if len(differences) < 2 or statistics.stdev(differences) <= rounding:
         return None
     from scipy import stats
 

@@ -131,12 +131,13 @@ def reproduce(options: argparse.Namespace, root: Path | None = None) -> int:
     groups = {name[0]: [one for one in RECIPES.values() if one.name[0] == name[0]] for name in RECIPES}
     groups |= {one.name: [one] for one in (*RECIPES.values(), *VARIANTS)} | {"variants": list(VARIANTS)}
     chosen = pick(options.names or RECIPES, groups, "A to E, A1 to E3, or variants")
+    trained = []
     if not options.json:
-        train_all(options, [("published", "test", one, usual_seeds(one)) for one in chosen], root)
+        trained = train_all(options, [("published", "test", one, usual_seeds(one)) for one in chosen], root)
     found = gather(stores(root))
     told = [asdict(one) for one in tables.reproductions(found)]
     made = (tables.reproductions_table, tables.training_table, tables.variants_table)
-    return show(options, [table(found) for table in made], told)
+    return show(options, [*(table(found) for table in made), table_of_gpus(trained)], told)
 
 
 def ablate(options: argparse.Namespace, root: Path | None = None) -> int:
@@ -154,15 +155,17 @@ def ablate(options: argparse.Namespace, root: Path | None = None) -> int:
     groups |= {one.name: [one] for one in every}
     usual = [one.name for one in variants.ablations(rows["3"])]
     chosen = pick(options.names or usual, groups, ", ".join(families))
+    trained = []
     if not options.json:
-        train_all(options, [(one.kind, one.score_on, one, variants.usual_seeds(one)) for one in chosen], root)
+        asked = [(one.kind, one.score_on, one, variants.usual_seeds(one)) for one in chosen]
+        trained = train_all(options, asked, root)
     found = gather(stores(root))
     parts = tables.ablations(found), tables.apart(found), tables.frontier(found), tables.tracks(found)
     once = {(one.family, one.name): one for part in parts for one in part}  # step 3 is in several
     told = [asdict(one.result) | {"family": one.family, "verdict": one.verdict} for one in once.values()]
     ablated, apart, smaller, tracks = parts
     made = [tables.ablation_table(ablated), tables.ablation_table(apart, "row 2a")]
-    made += [tables.frontier_table(smaller), tables.tracks_table(tracks)]
+    made += [tables.frontier_table(smaller), tables.tracks_table(tracks), table_of_gpus(trained)]
     return show(options, made, told)
 
 
@@ -187,27 +190,29 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     step = rows_of_steps(load(tracked / FOLDERS["step"]))[STEP]
     storage = options.storage or f"sqlite:///{local.parent.resolve() / 'search.db'}"
     local.mkdir(parents=True, exist_ok=True)
-    study = optimise.open_study(storage)
-    known = trials.read(tracked)
+    study, known = optimise.open_study(storage), trials.read(tracked)
     extent = {"epochs": options.epochs, "folds": options.folds}
-    alike = {(one.epochs, trials.folds_of(known)) for one in known} == {tuple(extent.values())}
-    if known and not study.trials and (options.best or alike):
-        if options.best:  # another search may begin in the database
-            study = optimise.open_study(InMemoryStorage())
-        optimise.take_over(study, known)
-        print(f"going on from {len(known)} tracked trials")
     if options.best:
-        if not study.trials:
-            raise UsageError(f"nothing was tried yet in {storage}: leave out --best to begin")
+        if known and not trials.of(study):  # another search may begin in the database
+            study = optimise.take_over(InMemoryStorage(), known)
         found = trials.of(study)
+        if not found:
+            raise UsageError(f"nothing was tried yet in {storage}: leave out --best to begin")
         confirmed = confirmation.compare(gather([tracked, local]), options.epochs, found)
         numbers = confirmation.best(found, confirmed, options.best)
         plans = optimise.plans(study, numbers, step, settings, options.epochs, range(options.seeds))
         train(options, plans, [tracked, local], local.parent)
     else:
         with engaged(options, options.parallel or usable_processes(), local.parent) as executor:
-            at_once = options.parallel or getattr(executor, "workers", usable_processes())
-            optimise.search(study, step, settings, executor, local, trials=options.trials, **extent, at_once=at_once)
+            alike = {(one.epochs, trials.folds_of(known)) for one in known} == {tuple(extent.values())}
+            if alike and not optimise.has_begun(study):
+                study = optimise.take_over(storage, known)
+                print(f"going on from {len(known)} tracked trials", flush=True)
+            extent |= {
+                "trials": options.trials,
+                "at_once": lambda: options.parallel or getattr(executor, "workers", usable_processes()),
+            }
+            optimise.search(study, step, settings, executor, local, **extent)
     found = trials.of(study)
     if options.publish:
         print(f"published {trials.write(found, tracked)}")
@@ -249,8 +254,11 @@ def find_data(options: argparse.Namespace, parameters: dict[str, object]) -> dic
     return shared.find_data(options.data, parameters)
 
 
-def train_all(options: argparse.Namespace, chosen: Iterable[tuple], root: Path | None) -> None:
-    """Train recipes on MNIST and nothing else; ``chosen`` are (kind, images to score on, recipe, usual seeds)."""
+def train_all(options: argparse.Namespace, chosen: Iterable[tuple], root: Path | None) -> list:
+    """Train recipes on MNIST and nothing else, and return the records of all that was asked for.
+
+    ``chosen`` are (kind, images to score on, recipe, usual seeds).
+    """
     from dataclasses import replace
 
     from mnist_lab.studies.study import ON_MNIST, Plan
@@ -262,7 +270,16 @@ def train_all(options: argparse.Namespace, chosen: Iterable[tuple], root: Path |
         settings = replace(ON_MNIST, device=device, score_on=score_on)
         plans.append(Plan(kind, one.name, one.change, one, settings, range(options.seeds or usual)))
     tracked, local = stores(root)
-    train(options, plans, [tracked, local], local.parent)
+    return train(options, plans, [tracked, local], local.parent)
+
+
+def table_of_gpus(trained: Sequence):
+    """Return the results of what was trained on GPUs, which the tables of the studies leave out."""
+    from mnist_lab.evidence.records import in_order
+    from mnist_lab.evidence.results import summarise
+    from mnist_lab.evidence.tables import results_table
+
+    return results_table(summarise(in_order(one for one in trained if one.device_type != "cpu")))
 
 
 def train(options: argparse.Namespace, plans: Sequence, folders: Sequence[Path], runs: Path) -> list:

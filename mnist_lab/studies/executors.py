@@ -59,7 +59,7 @@ class Cluster(Executor):
         try:
             from distributed import Client
         except ImportError:
-            raise StudyError('a cluster needs Dask: pip install "mnist-lab[cluster]"') from None
+            raise StudyError('a cluster needs Dask: in the checkout, pip install ".[cluster]"') from None
         try:
             self.client = Client(address, timeout=timeout)  # seconds
         except (OSError, ValueError) as error:
@@ -99,8 +99,8 @@ def guards(code: str) -> tuple[Callable, Callable]:
         os.environ.update(QUIET)
         try:
             from mnist_lab.studies.executors import digest
-        except ImportError:
-            return "has no mnist_lab of this version"
+        except ImportError as error:
+            return f"cannot import {error.name}: install the checkout there, with its extras train and cluster"
         if digest() != code:
             return "runs another version of mnist_lab: start it again with the code of this checkout"
         threads = dask_worker.state.nthreads

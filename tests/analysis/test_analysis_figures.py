@@ -75,6 +75,12 @@ def test_every_corruption_has_a_panel_with_every_recipe(spoilt):
     assert line.get_ydata()[0] == pytest.approx(0.05) and line.get_ydata()[1] == pytest.approx(0.1005)
 
 
+def test_a_step_of_ones_own_is_no_published_one(spoilt):
+    own = [one.model_copy(update={"name": "4"}) for one in spoilt if one.name == "3"]
+    _, labels = figures.robustness(spoilt + own, "a title").axes[0].get_legend_handles_labels()
+    assert labels == ["step 1", "step 2", "step 3", "step 4", "published third steps: A3"]
+
+
 def test_a_change_that_is_not_clear_has_no_number(spoilt):
     steps = [SimpleNamespace(name=name, opening_loss=float(name)) for name in ("1", "2", "3")]
     axis = figures.ingredients(spoilt, steps, "a title").axes[0]

@@ -108,6 +108,7 @@ def test_a_line_that_a_crash_left_incomplete_is_told_and_replaced(make_record, t
         ({"more": 1}, "more: .*not permitted"),
         ({"mistakes": []}, "lists 0 mistakes"),
         ({"history": []}, "0 of 5 epochs"),
+        ({"recipe": {}}, "of None epochs"),
         ({"seconds": "fast"}, "seconds"),
         ({"name": "4"}, r"belongs into steps/4\.jsonl"),
         ({"seed": 0}, "seed 0 a second time"),

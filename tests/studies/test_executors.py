@@ -181,11 +181,11 @@ def test_workers_with_other_code_get_no_work(scheduler, tmp_path):
 def test_ctrl_c_takes_back_what_waits(scheduler):
     with worker(scheduler), pytest.raises(KeyboardInterrupt), Cluster(scheduler) as cluster:
         join(cluster, 1)
-        waiting = [cluster.submit(time.sleep, 0.5) for _ in range(100)]
+        waiting = [cluster.submit(time.sleep, 0.5), *(cluster.submit(time.sleep, 60) for _ in range(100))]
         waiting[0].result(timeout=60)
         raise KeyboardInterrupt
     with worker(scheduler), Cluster(scheduler) as cluster:
-        assert cluster.submit(os.getpid).result(timeout=60)
+        assert cluster.submit(os.getpid).result(timeout=30)
 
 
 def test_why_a_worker_cannot_take_part():

@@ -4,6 +4,7 @@ from dataclasses import asdict
 
 import pytest
 
+from mnist_lab.evidence.records import RecordError
 from mnist_lab.studies.others import figures, tables
 from mnist_lab.studies.others.catalogue import CLAIMS
 
@@ -37,6 +38,13 @@ def test_a_step_is_reduced_to_what_is_claimed_and_what_came_out(seeds, own):
     assert asdict(theirs)["claim"]["log"]["file"] == "03_train_mnist.ipynb"
 
 
+def test_seeds_of_another_version_of_the_recipe_are_not_taken_in(seeds):
+    ours = seeds("E3", *E3)
+    other = ours[0].recipe | {"learning_rate": 7.0}
+    with pytest.raises(RecordError, match=r"the runs of E3 differ .* of the files published/E3\.jsonl, move away"):
+        tables.reproductions([*ours, ours[0].model_copy(update={"recipe": other})])
+
+
 def test_a_claim_far_from_our_seeds_is_not_expected(seeds):
     runs = seeds("E3", (0.9910,), (0.9911,), (0.9912,))
     assert [one.claim_expected for one in tables.reproductions(runs)] == [False]
@@ -63,12 +71,11 @@ def test_the_table_says_what_all_seeds_add_up_to(seeds, own):
     assert table.note.endswith("Device: a processor; another one.")
 
 
-def test_the_claimed_run_is_seen_beside_how_our_seeds_trained(seeds):
+def test_the_claimed_run_is_seen_beside_how_our_seeds_trained(seeds, make_record):
     trained = [(0.9936, 0.99, 0.0200), (0.99, 0.9940, 0.0190), (0.9944, 0.99, 0.0240)]  # the best need not be the last
     records = [
-        run
-        for first, last, loss in trained
-        for run in seeds("E3", (0.994, 0.994), training=(first, last), losses=(0.1, loss))
+        make_record("E3", seed, (0.994, 0.994), (0.1, loss), (first, last), kind="published")
+        for seed, (first, last, loss) in enumerate(trained)
     ]
     table = tables.training_table([*records, *seeds("D1", (0.99,))])
     (row,) = table.rows  # nothing is known of how D1 trained

@@ -60,7 +60,7 @@ def search(storage, tmp_path, settings):
 
     def search(executor, trials=6, epochs=3, folds=2, at_once=2):
         study = optimise.open_study(storage)
-        extent = {"trials": trials, "epochs": epochs, "folds": folds, "at_once": at_once}
+        extent = {"trials": trials, "epochs": epochs, "folds": folds, "at_once": lambda: at_once}
         optimise.search(study, STEP, settings, executor, tmp_path / "records", **extent)
         return study
 
@@ -148,12 +148,12 @@ def test_a_new_study_goes_on_from_the_trials_of_an_older_one(make_record, settin
             return optimise.GivenUp("diverged", None)
         return optimise.GivenUp("hopeless", 0.1) if number == 4 else 0.02 + (number % 5) / 1000 + fold / 10_000
 
-    extent, store = {"epochs": 3, "folds": 3, "at_once": 1}, tmp_path / "records"
-    older, newer = (optimise.open_study(InMemoryStorage()) for _ in range(2))
+    extent, store = {"epochs": 3, "folds": 3, "at_once": lambda: 1}, tmp_path / "records"
+    older, storage = optimise.open_study(InMemoryStorage()), InMemoryStorage()
     optimise.search(older, STEP, settings, Scripted(make_record, losses), store, trials=20, **extent)
     told = trials.of(older)
-    optimise.take_over(newer, told)
-    assert trials.of(newer) == told
+    newer = optimise.take_over(storage, told)
+    assert trials.of(newer) == told and optimise.has_begun(newer)
     notes = [
         {one.number: {key: value for key, value in one.system_attrs.items() if "rung" in key} for one in study.trials}
         for study in (older, newer)
@@ -166,6 +166,39 @@ def test_a_new_study_goes_on_from_the_trials_of_an_older_one(make_record, settin
     for total, executor, folds in ((21, best, 3), (22, worst, 1)):
         optimise.search(newer, STEP, settings, executor, tmp_path / "new records", trials=total, **extent)
         assert len(executor.work) == folds and executor.work[0][0] > told[-1].number
+
+
+def test_trials_that_were_half_taken_over_are_taken_over_anew(search, make_record, storage, monkeypatch):
+    tried = trials.of(search(Scripted(make_record, lambda number, fold: 0.02 + number / 1000)))
+    as_told = optimise.as_told
+
+    def stop(one, folds):
+        if one.number == 3:
+            raise KeyboardInterrupt
+        return as_told(one, folds)
+
+    anew = InMemoryStorage()
+    monkeypatch.setattr(optimise, "as_told", stop)
+    with pytest.raises(KeyboardInterrupt):
+        optimise.take_over(anew, tried)
+    monkeypatch.undo()
+    half = optimise.open_study(anew)
+    assert half.trials and not optimise.has_begun(half)
+    assert trials.of(optimise.take_over(anew, tried)) == tried
+
+
+def test_more_are_trained_at_a_time_as_workers_join(make_record, storage, settings, tmp_path):
+    study, under_way = optimise.open_study(storage), []
+
+    class Counting(Scripted):
+        def submit(self, *arguments):
+            under_way.append(len(study.get_trials(states=[TrialState.RUNNING])))
+            return super().submit(*arguments)
+
+    executor = Counting(make_record, lambda number, fold: 0.02)
+    extent = {"trials": 4, "epochs": 3, "folds": 1, "at_once": lambda: 3 if executor.work else 1}
+    optimise.search(study, STEP, settings, executor, tmp_path / "records", **extent)
+    assert under_way == [1, 2, 3, 1]
 
 
 def test_a_fold_that_is_kept_is_not_trained_again(search, make_record, tmp_path):
@@ -210,13 +243,16 @@ def test_other_epochs_or_folds_are_another_search(search, make_record):
 def test_records_of_another_search_are_not_mixed_in(search, make_record, tmp_path, settings):
     executor = Scripted(make_record, lambda number, fold: 0.02)
     search(executor, trials=2)
-    another, extent = optimise.open_study(InMemoryStorage()), {"trials": 2, "epochs": 2, "folds": 2, "at_once": 1}
+    another, extent = (
+        optimise.open_study(InMemoryStorage()),
+        {"trials": 2, "epochs": 2, "folds": 2, "at_once": lambda: 1},
+    )
     with pytest.raises(StudyError, match=r"trial-0\.jsonl is of another study: its epochs is 3, not 2"):
         optimise.search(another, STEP, settings, executor, tmp_path / "records", **extent)
 
 
 def test_a_search_is_kept_in_a_database(make_record, settings, tmp_path):
-    url, extent = f"sqlite:///{tmp_path / 'search.db'}", {"epochs": 1, "folds": 1, "at_once": 1}
+    url, extent = f"sqlite:///{tmp_path / 'search.db'}", {"epochs": 1, "folds": 1, "at_once": lambda: 1}
     for total in (1, 2):
         executor = Scripted(make_record, lambda number, fold: 0.02)
         study = optimise.open_study(url)

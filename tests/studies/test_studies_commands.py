@@ -147,6 +147,14 @@ def test_without_publish_nothing_that_is_tracked_changes(run, root, make_record,
     assert load(tracked / "published") == load(local)
 
 
+def test_what_a_gpu_trained_is_shown_though_the_tables_are_of_cpus(run, make_record, mnist, monkeypatch, capsys):
+    monkeypatch.undo()  # to have MNIST
+    made = make_record("A1", 0, (0.9876,) * 15, kind="published", recipe=asdict(RECIPES["A1"]), device_type="cuda")
+    monkeypatch.setattr(commands, "train", lambda *_: [made])
+    run("reproduce", "A1")
+    assert "A1 on cuda" in (said := capsys.readouterr().out) and "98.76" in said
+
+
 def test_json_trains_nothing_and_tells_what_is_kept_too(run, root, make_record, recipe, capsys):
     (sgd,) = (one for one in variants.ablations(recipe) if one.name == "sgd")
     append(
@@ -157,6 +165,7 @@ def test_json_trains_nothing_and_tells_what_is_kept_too(run, root, make_record, 
     found = {one["row"]: one for one in json.loads(capsys.readouterr().out)}
     assert found["sgd"]["family"] == "optimizer"
     assert found["sgd"]["mean"] == 0.991
+    assert found["3"]["verdict"] == "baseline"
     run("reproduce", "--json")
     assert [one["step"] for one in json.loads(capsys.readouterr().out)] == ["our step 2a", "our step 3"]
 
@@ -177,3 +186,44 @@ def test_a_fresh_clone_goes_on_with_the_tracked_search(run, root, monkeypatch, m
     monkeypatch.setattr(optimise, "search", lambda study, *_, **__: found.append(trials.of(study)))
     assert run("search", "--epochs", epochs, "--folds", "2") == 0
     assert found == [tried[:known]]
+
+
+@pytest.fixture
+def confirm(run, root, monkeypatch, mnist, writers):
+    """Runs search --best, and returns the names and seeds that it would train."""
+    monkeypatch.undo()  # of MNIST_LAB_DATA
+    asked = []
+    (root / "runs").mkdir()
+    monkeypatch.setattr(commands, "train", lambda options, plans, folders, runs: asked.append((plans, folders)))
+
+    def confirm(*arguments: str) -> list[tuple[str, list[int]]]:
+        assert run("search", "--best", *arguments) == 0
+        plans, folders = asked.pop()
+        assert folders == [root / "notebooks" / "records", root / "runs" / "records"]
+        return [(plan.name, list(plan.seeds)) for plan in plans]
+
+    return confirm
+
+
+def test_the_best_of_the_tracked_trials_are_confirmed(confirm, root, capsys):
+    tried = trials.read(TRACKED)
+    trials.write(tried, root / "notebooks" / "records")
+    optimise.take_up(optimise.open_study(f"sqlite:///{root / 'runs' / 'search.db'}"), epochs=3, folds=1)  # untrained
+    best = [one.number for one in trials.ranked(tried)[:2]]
+    seeds = list(range(6))
+    assert confirm("2") == [(f"trial-{number}-15-epochs", seeds) for number in [trials.BASELINE, *best]]
+    assert f"{len(tried)} trials" in capsys.readouterr().out
+
+
+def test_a_search_of_one_s_own_is_confirmed_in_place_of_the_tracked_one(confirm, root):
+    tried = trials.read(TRACKED)
+    trials.write(tried, root / "notebooks" / "records")
+    own = [one for one in tried if one.number < 3]
+    optimise.take_over(f"sqlite:///{root / 'runs' / 'search.db'}", own)
+    names = {name for name, _ in confirm("5", "--seeds", "1")}
+    assert names == {f"trial-{one.number}-15-epochs" for one in own if one.state == "complete"}
+
+
+def test_without_any_trial_there_is_nothing_to_confirm(confirm):
+    with pytest.raises(UsageError, match="nothing was tried yet in sqlite"):
+        confirm("2")

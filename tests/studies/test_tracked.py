@@ -18,12 +18,10 @@ from mnist_lab.studies.search import tables
 from mnist_lab.studies.search.assisted import Assisted
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.studies.search.variants import every, rows_of_steps
+from mnist_lab.studies.study import opens_alike
 from mnist_lab.writers import FOLDS
 
 FILES = sorted(TRACKED.rglob("*.jsonl"))
-# Series that clip their logits: within ten updates another processor's last digits become 0.4 % of the loss. (The least
-# of what a variant there changes is 1.3 %.)
-ROUGH = "AB"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +49,7 @@ def test_a_tracked_recipe_still_starts_training_as_its_record_says(path, recipes
         pytest.skip("its five teachers would be trained first, for minutes")
     settings = replace(record.settings, device="cpu")
     opening = measure_opening(recipe, load_data(settings), settings)
-    assert math.isclose(opening, record.opening_loss, rel_tol=1e-2 if record.name[0] in ROUGH else 1e-3)
+    assert opens_alike(opening, record)
 
 
 def test_every_recipe_of_the_studies_has_records_or_is_said_to_have_none(recipes):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from mnist_lab.evidence.records import Record
+from mnist_lab.evidence.results import by_row
 from mnist_lab.evidence.tables import UNKNOWN, Table, mean_and_sd, percent, signed, signed_interval
 from mnist_lab.evidence.uncertainty import Interval, prediction_interval, welch
 from mnist_lab.studies.others.catalogue import CLAIMS, RECIPES, VARIANTS
@@ -62,8 +63,9 @@ def seeds_by_step(records: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def seeds_of(records: Sequence[Record], name: str, kind: str = "published") -> list[Record]:
-    """Return the runs on a CPU of one recipe."""
-    return [record for record in records if (record.kind, record.name, record.device_type) == (kind, name, "cpu")]
+    """Return the runs on a CPU of one recipe. Raises RecordError if its name stands for several recipes."""
+    found = [record for record in records if (record.kind, record.name, record.device_type) == (kind, name, "cpu")]
+    return next(iter(by_row(found)), [])
 
 
 def reproduction(step: str, records: Sequence[Record]) -> Reproduction:

@@ -21,7 +21,7 @@ class Comparison:
     records: Sequence[Record]  # of the trial
     loss_change: Difference | None  # of log(loss), less the baseline's: below 0 is better; None for the baseline
     accuracy_change: Difference | None
-    loss_change_on_new_folds: Difference | None  # as above, over the folds alone on which no trial was chosen
+    loss_change_on_new_folds: Difference | None  # as above, over the folds alone that the search chose no trial on
 
     @property
     def number(self) -> int:
@@ -116,7 +116,8 @@ def comparison_table(found: Sequence[Comparison]) -> Table:
     note = (
         "Last epoch on held-out writers, all six folds of them; in brackets 95 % intervals. Differences are taken seed "
         "by seed, with the same writers held out of both; a fold is one value, and the intervals are Student's over "
-        "the folds, each by itself. New folds: those on which no trial was chosen. The verdict is by all six."
+        "the folds, each by itself. New folds: those that the search chose no trial on; of several confirmed ones, the "
+        "best is then chosen on all six. The verdict is by all six."
     )
     spare = ("multiply-accumulates", "parameters", "seeds", "gain", "accuracy, %")
     return Table.of(found, columns, note, spare)

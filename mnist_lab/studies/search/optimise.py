@@ -11,7 +11,7 @@ import platform
 import statistics
 import warnings
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field, replace
@@ -102,17 +102,26 @@ def open_study(storage: str | BaseStorage) -> optuna.Study:
     return study
 
 
-def take_over(study: optuna.Study, tried: Sequence[Trial]) -> None:
-    """Put the trials that an older study ``tried``, as its records tell, into a new one, which goes on from them.
+def has_begun(study: optuna.Study) -> bool:
+    """Whether there was a search in a study; if not, it is new, or trials were being taken over and it was stopped."""
+    return "epochs" in study.user_attrs
 
-    What the records do not tell is lost: the epochs of a fold, by which a first fold is found hopeless.
+
+def take_over(storage: str | BaseStorage, tried: Sequence[Trial]) -> optuna.Study:
+    """Return a study with the trials that an older one ``tried``, as its records tell, which goes on from them.
+
+    What the records do not tell is lost: the epochs of a fold, by which a first fold is found hopeless. What the
+    database held of the study goes. Raises StudyError if it cannot be opened.
     """
-    folds, by_number = folds_of(tried), {one.number: one for one in tried}
-    study.set_user_attr("epochs", tried[0].epochs)
-    study.set_user_attr("folds", folds)
+    if open_study(storage).trials:
+        optuna.delete_study(study_name=NAME, storage=storage)
+    study, folds, by_number = open_study(storage), folds_of(tried), {one.number: one for one in tried}
     for number in range(max(by_number) + 1):
         one = by_number.get(number)  # None: too large a network, or left unfinished
         study.add_trial(as_told(one, folds) if one else create_trial(state=TrialState.FAIL))
+    study.set_user_attr("folds", folds)
+    study.set_user_attr("epochs", tried[0].epochs)  # last: see has_begun
+    return study
 
 
 def as_told(one: Trial, folds: int) -> FrozenTrial:
@@ -164,9 +173,9 @@ def search(
     trials: int,
     epochs: int,
     folds: int,
-    at_once: int,
+    at_once: Callable[[], int],
 ) -> None:
-    """Try recipes in place of ``step`` until so many ``trials`` have ended, ``at_once`` at a time.
+    """Try recipes in place of ``step`` until so many ``trials`` have ended, ``at_once()`` of them at a time.
 
     Fold k is seed k. The record of every fold is added to ``store``. Raises StudyError if the study has other epochs
     or folds, or if a fold fails for another reason than its recipe; the same call then goes on.
@@ -184,7 +193,7 @@ def search(
 
     with tqdm(total=trials, initial=tried(study), unit="trial", disable=None) as bar:  # on terminals
         while True:
-            while len(running) < at_once and tried(study) + len(running) < trials:
+            while len(running) < at_once() and tried(study) + len(running) < trials:
                 attempt = start(study, left.pop(0) if left else None, step, settings, store)
                 if attempt and settle(study, attempt) == TrialState.RUNNING:
                     submit(attempt)

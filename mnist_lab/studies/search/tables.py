@@ -13,7 +13,7 @@ from mnist_lab.studies.search.recipe import FAMILIES, Variant
 from mnist_lab.studies.search.variants import BASELINE, BASELINE_2A, STEP
 from mnist_lab.writers import FOLDS, fold_means
 
-APART = "step 2a"  # the family of row 2a and of what is changed in it
+APART, FRONTIER = "step 2a", "frontier"  # families: row 2a and what is changed in it; fewer parameters or epochs
 
 
 @dataclass(frozen=True)
@@ -33,10 +33,14 @@ class Outcome:
         return str(self.records[0].recipe.get("family", FAMILIES[0]))
 
     @property
-    def verdict(self) -> str:
-        """Say whether the loss differs from the baseline's by more than the luck of seeds."""
-        if self.name in (BASELINE, BASELINE_2A):
+    def verdict(self) -> str | None:
+        """Say whether the loss differs from the baseline's by more than the luck of seeds; None for the frontier, which
+        is held against the target alone.
+        """
+        if self.name in (BASELINE, BASELINE_2A, STEP):
             return "baseline"
+        if self.family == FRONTIER:
+            return None
         return verdict(self.loss_change, more="worse", less="better")
 
 
@@ -140,7 +144,7 @@ def frontier_table(found: Sequence[Outcome]) -> Table:
 
 
 def tracks(records: Sequence[Record]) -> list[Outcome]:
-    """Return step 3 itself, and what the tracks among ``records`` reached, the cheapest epochs first."""
+    """Return step 3 itself, and what the tracks among ``records`` reached, the least work first."""
     mine = [one for one in records if one.kind == "track" or (one.kind, one.name) == ("step", STEP)]
     groups = on_cpus(mine)
     losses = {group[0].name: [math.log(record.loss) for record in group] for group in groups}

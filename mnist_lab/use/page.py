@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from mnist_lab import LabError
-from mnist_lab.use.preprocess import BOX, INK, MIDDLE, SIDE
-from mnist_lab.use.reading import CLOSE
+from mnist_lab.use.preprocess import BOX, INK, MIDDLE, MOST_DIGITS, SIDE
+from mnist_lab.use.reading import CLOSE, doubt
 from mnist_lab.use.weights import Network
 
 TEMPLATE = Path(__file__).with_name("page.html")
@@ -48,6 +48,8 @@ def render(network: Network, sure_from: float) -> str:
         "parameters": sum(array.size for array in network.arrays.values() if array.any()),  # but for missing biases
         "checksum": header.sha256,
         "sure_from": sure_from,
+        "measured": not doubt(network),  # whether that was fixed on networks like this one
+        "most": MOST_DIGITS,
         "close": CLOSE,
         "mean": header.mean,
         "std": header.std,

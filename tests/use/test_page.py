@@ -18,7 +18,7 @@ from mnist_lab.fields.trace import trace
 from mnist_lab.models import SkeletonNet
 from mnist_lab.runtime import ROOT
 from mnist_lab.use.page import PageError, render
-from mnist_lab.use.preprocess import find_digits, fit
+from mnist_lab.use.preprocess import MOST_DIGITS, find_digits, fit
 from mnist_lab.use.pytorch import build, from_torch
 from mnist_lab.use.reading import load_confidence
 from mnist_lab.use.weights import Network, load
@@ -37,6 +37,7 @@ DRAWN = {
     9: ["66,24 56,14 44,14 36,24 36,38 44,46 56,44 64,34 66,24 66,44 62,66 54,90"],
 }
 AREA = "(() => { const box = surface.getBoundingClientRect(); return [box.left, box.top, box.width, box.height]; })()"
+LEAVE = "dispatchEvent(new Event('beforeunload', { cancelable: true }))"  # true: the browser asks nothing
 FRAME = "['x', 'y', 'width', 'height'].map((name) => Number($('field-%s').getAttribute(name)))"
 SHOWN = "new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)))"
 STRANGE = nn.Sequential(  # every kind of layer that the page knows, in ways that our networks do not use them
@@ -103,6 +104,19 @@ def answer(browser):
     return browser.run("[digit.textContent, note.textContent]")
 
 
+def file(browser, name):
+    """Return the path of a file that the page saves."""
+    path = browser.downloads / name
+    wait_for(path.exists, 10)
+    return path
+
+
+def digits_in(picture):
+    """Return what the lab reads in a picture, digit by digit, and their images (28, 28)."""
+    images = np.stack([digit.image for digit in find_digits(picture)])
+    return load().logits(images).argmax(1).tolist(), images
+
+
 def test_every_digit_is_read(browser):
     """As drawn with the mouse; with no request but for the file itself, and no script or style refused."""
     read = {}
@@ -130,6 +144,16 @@ def test_an_empty_page_gets_no_answer(browser):
     assert answer(browser)[0] == "3"
     browser.run("clear()")
     assert answer(browser)[0] == "–"
+
+
+def test_what_is_too_small_is_no_digit(browser):
+    """Each by itself, however far apart they lie."""
+    draw(browser, ["18,18 18,18", "71,21 71,21"])  # two taps
+    assert answer(browser) == ["–", "Too small to read: draw larger."]
+    browser.run("clear()")
+    draw(browser, DRAWN[3], left=60, top=10, size=30)
+    draw(browser, ["10,20 14,20"])
+    assert answer(browser)[0] == "3"
 
 
 @pytest.mark.parametrize("left", [2, 86])
@@ -218,11 +242,11 @@ def test_noisy_read_back_changes_nothing(chromium, page):
         draw(chromium, DRAWN[5])
         assert answer(chromium)[0] == "5"
         chromium.run("keep(5)")
-        chromium.run("sheet().then(() => 0)")
+        chromium.run("sheet(drawings).then(() => 0)")
         assert chromium.run("reads") == 0
     finally:
         chromium.send("Page.removeScriptToEvaluateOnNewDocument", identifier=script)
-        chromium.run("unsaved = false")
+        chromium.run("saved = drawings.length")
 
 
 def test_several_digits_are_read_one_by_one(browser):
@@ -279,7 +303,7 @@ def test_keys_draw_keep_and_clear(browser):
     assert answer(browser)[0] == "–"
     browser.press("z", 90, modifiers=2)
     assert answer(browser)[0] == "3"
-    browser.run("unsaved = false")
+    browser.run("saved = drawings.length")
 
 
 def test_the_samples_are_read(browser):
@@ -364,7 +388,7 @@ def test_another_network_needs_no_other_page(chromium, tmp_path, model, few):
     model.eval()
     path = tmp_path / "other.html"
     layers, arrays = from_torch(model)
-    network = Network(load().header.model_copy(update={"layers": layers}), arrays)
+    network = Network(load().header.model_copy(update={"layers": layers, "recipe": {"epochs": 1}}), arrays)
     path.write_text(render(network, 0.5), encoding="utf-8")
     chromium.open(path.as_uri())
     with torch.no_grad():
@@ -380,6 +404,7 @@ def test_another_network_needs_no_other_page(chromium, tmp_path, model, few):
     assert (first, first + size - 1) == last.span(0)
     chromium.run("change(SAMPLES[5])")
     assert answer(chromium)[0] != "–"
+    assert chromium.run("met.textContent") == "another network"  # fixed what is sure
     assert chromium.said("Runtime.exceptionThrown") == []
 
 
@@ -470,24 +495,69 @@ def test_drawings_are_kept_and_saved(browser):
     browser.run(SHOWN)
     browser.run("keep(7)")
     assert browser.run("kept.textContent") == "3 kept, 2 of them read right."
-    leave = "dispatchEvent(new Event('beforeunload', { cancelable: true }))"
-    assert not browser.run(leave)  # the browser asks before they are lost
+    assert not browser.run(LEAVE)  # the browser asks before they are lost
     browser.run("json.click()")
-    saved = browser.downloads / "drawings-387.json"
-    wait_for(saved.exists, 10)
-    assert browser.run(leave)
-    drawings = json.loads(saved.read_text(encoding="utf-8"))["drawings"]
+    drawings = json.loads(file(browser, "drawings-387.json").read_text(encoding="utf-8"))["drawings"]
+    assert browser.run(LEAVE)
     assert [(one["label"], one["read"]) for one in drawings] == [(3, 3), (8, 8), (7, 1)]
     assert all(math.isclose(sum(one["probabilities"]), 1, abs_tol=1e-4) for one in drawings)
     browser.run("$('png').click()")
-    picture = browser.downloads / "drawings-387.png"
-    wait_for(picture.exists, 10)
+    picture = file(browser, "drawings-387.png")
     with Image.open(picture) as image:
         assert (image.size, image.mode) == ((3 * 224, 224), "L")
-    found = find_digits(picture)  # a picture that the lab itself reads
-    assert load().logits(np.stack([digit.image for digit in found])).argmax(1).tolist() == [3, 8, 1]
-    for digit, one in zip(found, drawings, strict=True):
-        assert np.abs(digit.image - np.reshape(one["image"], (28, 28)) / 255).mean() < 0.02
+    read, images = digits_in(picture)  # a picture that the lab itself reads
+    assert read == [3, 8, 1]
+    for image, one in zip(images, drawings, strict=True):
+        assert np.abs(image - np.reshape(one["image"], (28, 28)) / 255).mean() < 0.02
+
+
+def test_kept_strokes_are_those_that_were_read(browser):
+    """Rounded as they are, they give the image that is kept with them, to the last pixel."""
+    browser.run("SAMPLES.forEach((sample, digit) => { change(sample); keep(digit); })")
+    images = "drawings.map((one) => [...read(one.strokes)[0].fitted.image].map((pixel) => Math.round(255 * pixel)))"
+    assert browser.run(images) == browser.run("drawings.map((one) => one.image)")
+    browser.run("saved = drawings.length")
+
+
+def test_the_browser_asks_until_all_drawings_are_in_a_json_file(browser):
+    """A picture has neither strokes nor readings, and the drawings that were kept when it was asked for."""
+    browser.run("change(SAMPLES[4]); keep(4); $('png').click(); change(SAMPLES[6]); keep(6)")
+    with Image.open(file(browser, "drawings-4.png")) as image:
+        assert image.size == (224, 224)
+    assert not browser.run(LEAVE)
+    browser.run("drop.click()")
+    assert not browser.run(LEAVE)  # the 4 is only in the picture
+    browser.run("json.click()")
+    assert browser.run(LEAVE)
+    browser.run("change(SAMPLES[6]); keep(6)")
+    assert not browser.run(LEAVE)
+    browser.run("drop.click()")
+    assert browser.run(LEAVE)
+    browser.run("drop.click(); change(SAMPLES[6]); keep(6)")
+    assert not browser.run(LEAVE)  # one drawing, as in the file, but another
+    browser.run("drop.click()")
+    assert browser.run(LEAVE)
+
+
+def test_a_picture_shows_what_was_read(browser):
+    """Without a tap in a corner, which would make the digit smaller."""
+    browser.run("for (const taps of [[], [[[4, 270]]]]) { change([...SAMPLES[5], ...taps]); keep(5); }")
+    browser.run("$('png').click()")
+    with Image.open(file(browser, "drawings-55.png")) as image:
+        alone, beside_a_tap = np.hsplit(np.array(image), 2)
+    assert np.array_equal(alone, beside_a_tap)
+    browser.run("saved = drawings.length")
+
+
+def test_more_drawings_than_are_read_in_a_picture_become_several(browser):
+    labels = [number % 10 for number in range(MOST_DIGITS + 1)]
+    browser.call("(labels) => { for (const label of labels) { change(SAMPLES[label]); keep(label); } }", labels)
+    browser.run("$('png').click()")
+    for row in (labels[:MOST_DIGITS], labels[MOST_DIGITS:]):
+        read, _ = digits_in(file(browser, f"drawings-{''.join(map(str, row))}.png"))
+        assert read == row
+    assert "2 pictures" in browser.run("kept.textContent")
+    browser.run("saved = drawings.length")
 
 
 def test_everything_has_a_name(browser):

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from mnist_lab.cloud.errors import CloudError, Denied, NotThere, explained
+from mnist_lab.cloud.errors import CloudError, Denied, Made, NotThere, explained
 from mnist_lab.cloud.policy import LOG_GROUPS, SERVICES
 from mnist_lab.cloud.settings import CloudSettings
 
@@ -121,7 +121,8 @@ class Account:
         if not self.has_bucket():
             place = {"CreateBucketConfiguration": {"LocationConstraint": self.region}}
             name = {"Bucket": self.bucket()}
-            self.call("s3", "create_bucket", **name, **({} if self.region == "us-east-1" else place))
+            with contextlib.suppress(Made):  # by a request whose answer was lost, or by another command
+                self.call("s3", "create_bucket", **name, **({} if self.region == "us-east-1" else place))
             self.call("s3", "put_bucket_tagging", **name, Tagging={"TagSet": TAGS})
             everything = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
             block = dict.fromkeys(everything, True)

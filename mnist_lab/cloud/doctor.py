@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from mnist_lab.cloud.doors import Door
 from mnist_lab.cloud.errors import CloudError
 from mnist_lab.cloud.policy import SERVICES
-from mnist_lab.cloud.settings import USD_PER_HOUR
+from mnist_lab.cloud.settings import usd_per_hour
 
 CONSOLES = {"aws-cn": "amazonaws.cn", "aws-us-gov": "amazonaws-us-gov.com"}
 
@@ -19,7 +19,7 @@ def examine(door: Door) -> Iterator[tuple[str, bool, str]]:
         "bucket": lambda: account.bucket() + ("" if account.has_bucket() else ": the first run makes it"),
         "machines": door.check,
         "quota": lambda: quota(door),
-        "price": lambda: f"{kind}: about {USD_PER_HOUR.get(kind, '?')} USD per hour",
+        "price": lambda: f"{kind}: about {usd_per_hour(account.settings, account.region) or '?'} USD per hour",
     }
     for subject, check in checks.items():
         try:
@@ -37,6 +37,6 @@ def quota(door: Door) -> str:
     found = next((item["Value"] for item in listed if item["QuotaName"] == door.quota), None)
     console = f"https://{account.region}.console.{CONSOLES.get(account.partition, 'aws.amazon.com')}"
     place = f"{console}/servicequotas/home/services/{service}/quotas"
-    if found is not None and found < (4 if service == "ec2" else 1):  # of the smallest machine with a GPU
-        raise CloudError(f'{found:.0f} for "{door.quota}": ask for more at {place}')
+    if found is not None and found < (need := door.need()):
+        raise CloudError(f'{found:.0f} for "{door.quota}", and a run needs {need}: ask for more at {place}')
     return f'no "{door.quota}" is listed: see {place}' if found is None else f'{found:.0f} for "{door.quota}"'

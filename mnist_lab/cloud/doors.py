@@ -19,6 +19,7 @@ class Door(Protocol):
     quota: str  # the name of what AWS limits
 
     def script(self, run: Run) -> str: ...  # what the machine carries out at its start
+    def need(self) -> int: ...  # how much of it a run takes
     def check(self) -> str: ...  # what is there; CloudError for what would keep a machine from starting
     def start(self, run: Run, script: str) -> None: ...
     def machine(self, run: Run) -> Machine: ...  # what AWS says of it

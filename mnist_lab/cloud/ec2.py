@@ -10,6 +10,8 @@ from mnist_lab.cloud.runs import NONE, Machine, Run, render
 LARGEST = 16_384  # bytes of user data
 IMAGES = "/aws/service/deeplearning/ami/x86_64"  # public parameters of AWS's Deep Learning images
 IMAGE = re.compile(rf"{IMAGES}/oss-nvidia-driver-gpu-pytorch-(\d+)\.(\d+)-amazon-linux-2023/latest/ami-id")
+STANDARD = "Standard (A, C, D, H, I, M, R, T, Z)"
+QUOTAS = {"g": "G and VT", "gr": "G and VT", "vt": "G and VT", "p": "P"}  # by family; the others count as STANDARD
 ENDED = ("terminated", "stopped")
 USUAL_ENDS = ("Client.InstanceInitiatedShutdown", "Client.UserInitiatedShutdown", "")
 
@@ -19,7 +21,8 @@ class Ec2:
 
     def __init__(self, account: Account):
         self.account, self.settings = account, account.settings
-        self.quota = f"Running On-Demand {'P' if self.settings.machine_type[0] == 'p' else 'G and VT'} instances"
+        family = re.match("[a-z]*", self.settings.machine_type)[0]
+        self.quota = f"Running On-Demand {QUOTAS.get(family, STANDARD)} instances"
         self.tag = {"Key": "mnist-lab", "Value": self.settings.name}
 
     def script(self, run: Run) -> str:
@@ -30,6 +33,12 @@ class Ec2:
         """Check the role, and whether it has an instance profile."""
         self.profile()
         return f"{sum(one['State']['Name'] not in ENDED for one in self.instances())} instances"
+
+    def need(self) -> int:
+        """Return how many virtual CPUs the instance has, which is what the quota counts."""
+        kind = self.settings.machine_type
+        (found,) = self.account.call("ec2", "describe_instance_types", InstanceTypes=[kind])["InstanceTypes"]
+        return found["VCpuInfo"]["DefaultVCpus"]
 
     def profile(self) -> str:
         """Return the name of the role's instance profile, through which EC2 hands it to a machine."""

@@ -39,7 +39,7 @@ MEANINGS = {
         "g4dn.2xlarge, g5.xlarge or g6.xlarge) or --region; nothing runs",
     "301 PermanentRedirect AuthorizationHeaderMalformed IllegalLocationConstraintException":
         "the bucket is in another region: give that one as --region, or another --bucket",
-    "BucketAlreadyExists BucketAlreadyOwnedByYou":
+    "BucketAlreadyExists":
         "the bucket's name is taken by another account: choose another with --bucket",
 }  # fmt: skip
 # Where to look for what a machine said before its worker could upload a log.
@@ -52,6 +52,10 @@ class CloudError(LabError):
 
 class NotThere(CloudError):
     """What was asked for does not exist."""
+
+
+class Made(CloudError):
+    """What was to be made exists, and is the caller's."""
 
 
 class Denied(CloudError):
@@ -80,6 +84,8 @@ def explain(error: Exception, action: str) -> CloudError:
             return CloudError(meaning.format(code=code, message=message))
     if code in NOT_THERE or (answer and re.search(r"RecordNotFound|does not exist|not found", message, re.IGNORECASE)):
         return NotThere(f"{action}: it does not exist ({message})")
+    if code == "BucketAlreadyOwnedByYou":
+        return Made(f"{action}: it exists already ({message})")
     if "assume" in message and "role" in message and code not in DENIED:
         return CloudError(
             f"AWS cannot assume the role for the machine ({message}): its trust policy has to be that of "

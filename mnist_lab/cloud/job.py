@@ -28,6 +28,10 @@ class TrainingJob:
         """Return what the container carries out."""
         return render(run, "job.sh", 1_000_000)
 
+    def need(self) -> int:
+        """Return how many machines a run takes, which is what the quota counts."""
+        return 1
+
     def check(self) -> str:
         """Check the role, and whether the SDK is here (ModuleNotFoundError)."""
         import sagemaker.train  # noqa: F401
@@ -61,10 +65,11 @@ class TrainingJob:
         limit, compute = {"max_runtime_in_seconds": run.seconds}, {"volume_size_in_gb": VOLUME_GB}
         if settings.spot:
             limit["max_wait_time_in_seconds"], compute["enable_managed_spot_training"] = 2 * run.seconds, True
+        output = f"s3://{run.bucket}/{below}/output/{run.run_id}"  # apart from the inputs, which the role may only read
         where = {
             "role": self.account.role(),
             "stopping_condition": configs.StoppingCondition(**limit),
-            "output_data_config": configs.OutputDataConfig(s3_output_path=f"s3://{run.bucket}/{below}/{run.run_id}"),
+            "output_data_config": configs.OutputDataConfig(s3_output_path=output),
             "tags": [configs.Tag(key="project", value=OWN)],
         }
         if settings.local:

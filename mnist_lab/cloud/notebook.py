@@ -75,6 +75,10 @@ class NotebookInstance:
         failure = (found.get("FailureReason") or "no reason given") if ours and word == "Failed" else ""
         return Machine(word, word not in AT_REST, not ours or word in ("Stopping", "Deleting"), failure)
 
+    def need(self) -> int:
+        """Return how many machines a run takes, which is what the quota counts."""
+        return 1
+
     def check(self) -> str:
         """Check role, name and whether the instance is free."""
         self.account.role()
@@ -85,19 +89,27 @@ class NotebookInstance:
         return f"{self.name}: {word}"
 
     def start(self, run: Run, script: str) -> None:
-        """Make ``script`` the lifecycle configuration; then create the instance, or start it."""
-        role, before = self.account.role(), self.stored_script()
-        content = base64.b64encode(script.encode()).decode()
-        self.call_config("create" if before is None else "update", OnStart=[{"Content": content}])
+        """Make ``script`` the lifecycle configuration; then create the instance, or start it.
+
+        Raises CloudError if there is an instance of another kind, and leaves its script as it is: whoever starts it
+        from AWS's console would carry out what is stored.
+        """
         wanted = {
             "InstanceType": self.settings.machine_type,
-            "RoleArn": role,
+            "RoleArn": self.account.role(),
             "LifecycleConfigName": self.name,
             "VolumeSizeInGB": VOLUME_GB,
             "PlatformIdentifier": PLATFORM,
         }
         found = self.describe()
-        if found["NotebookInstanceStatus"] == "none":  # AWS starts a new one at once
+        new = found["NotebookInstanceStatus"] == "none"
+        now = {**found, "LifecycleConfigName": found.get("NotebookInstanceLifecycleConfigName")}
+        other = [name for name, value in wanted.items() if now.get(name) != value]
+        if other and not new:  # without our script, nothing would stop it
+            raise CloudError(f"the instance was made with another {', '.join(other)}: mnist-lab cloud down first")
+        content = base64.b64encode(script.encode()).decode()
+        self.call_config("create" if self.stored_script() is None else "update", OnStart=[{"Content": content}])
+        if new:  # AWS starts it at once
             self.call(
                 "create_notebook_instance",
                 RootAccess="Disabled",  # the guard runs as root, so that no notebook can end it
@@ -105,12 +117,8 @@ class NotebookInstance:
                 Tags=TAGS,
                 **wanted,
             )
-            return
-        now = {**found, "LifecycleConfigName": found.get("NotebookInstanceLifecycleConfigName")}
-        other = [name for name, value in wanted.items() if now.get(name) != value]
-        if other:  # without our script, nothing would stop it
-            raise CloudError(f"the instance was made with another {', '.join(other)}: mnist-lab cloud down first")
-        self.call("start_notebook_instance")
+        else:
+            self.call("start_notebook_instance")
 
     def wait(self, waiter: str) -> None:
         """Wait until the instance is "stopped" (or has failed), "in_service" or "deleted". Raises CloudError."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from mnist_lab.cloud.account import Account
 from mnist_lab.cloud.bundle import STEP
 from mnist_lab.cloud.errors import CloudError, explain_failure
+from mnist_lab.cloud.settings import usd_per_hour
 from mnist_lab.evidence.records import Record, is_publishable, load
 from mnist_lab.publishing.notebooks import find_steps
 from mnist_lab.recipe import read_parameters
@@ -29,7 +30,7 @@ STRICT = ConfigDict(extra="forbid", frozen=True)
 
 
 class Run(BaseModel):
-    """A run as its machine needs to know it; it is kept in S3 as run.json, before any machine starts."""
+    """A run as its machine needs to know it, and its price; it is kept in S3 before any machine starts."""
 
     model_config = STRICT
 
@@ -45,6 +46,7 @@ class Run(BaseModel):
     poll_seconds: float
     kept: str  # a folder that is uploaded all along, and fetched again by a machine that takes over; empty: none
     command: tuple[str, ...]  # of mnist-lab
+    usd_per_hour: float | None  # of its machine, when the run was made; None: not known
 
     @property
     def folder(self) -> str:
@@ -53,8 +55,13 @@ class Run(BaseModel):
 
     @property
     def bundle_key(self) -> str:
-        """The key of the run's bundle, where its machine may only read."""
+        """The key of the run's bundle, where machines may only read."""
         return f"{self.prefix}/src/{self.run_id}.tar.gz"
+
+    @property
+    def description_key(self) -> str:
+        """The key of this description: beside the bundle, since a later start script may be made from it."""
+        return f"{self.prefix}/src/{self.run_id}.json"
 
     @property
     def seconds(self) -> int:
@@ -94,6 +101,7 @@ def make_run(account: Account, bundle: bytes, parameters: Mapping[str, object], 
         poll_seconds=settings.poll_seconds,
         kept=STUDY if seeds else "",
         command=tuple(command),
+        usd_per_hour=usd_per_hour(settings, account.region),
     )
 
 
@@ -116,7 +124,7 @@ def render(run: Run, start: str, largest: int, door: str = "", first: str = "", 
     return script
 
 
-def assignment(name: str, value: str | int | float | tuple[str, ...]) -> str:
+def assignment(name: str, value: str | int | float | tuple[str, ...] | None) -> str:
     """Return ``name=value`` for the shell."""
     texts = value if isinstance(value, tuple) else (str(value),)
     if odd := [text for text in texts if not re.fullmatch(r"[ -~]*", text)]:
@@ -127,19 +135,20 @@ def assignment(name: str, value: str | int | float | tuple[str, ...]) -> str:
 
 def save(account: Account, run: Run) -> None:
     """Keep the run in S3, so that every later command finds it."""
-    account.upload(f"{run.folder}run.json", run.model_dump_json(indent=1).encode())
+    account.upload(run.description_key, run.model_dump_json(indent=1).encode())
 
 
 def find(account: Account, name: str = "") -> Run:
     """Return the run called ``name``, or the door's last one. CloudError if there is none, or it cannot be read."""
-    top = f"{account.settings.keys}/runs/"
-    there = sorted({entry["Key"].removeprefix(top).partition("/")[0] for entry in account.objects(top)})
+    top, end = f"{account.settings.keys}/src/", ".json"
+    names = [entry["Key"].removeprefix(top) for entry in account.objects(top)]
+    there = sorted(name.removesuffix(end) for name in names if name.endswith(end))
     chosen = name or (there or [""])[-1]
     if chosen not in there:
         place = f"s3://{account.bucket()}/{top}"
         raise CloudError(f"there is no run {name or 'yet'} in {place}: there are {', '.join(there) or 'none'}")
     try:
-        return Run.model_validate_json(account.read(f"{top}{chosen}/run.json") or b"")
+        return Run.model_validate_json(account.read(f"{top}{chosen}{end}") or b"")
     except ValidationError:
         other = "mnist-lab cloud down, or another --prefix"
         raise CloudError(f"run {chosen} was not described by this version of mnist-lab: {other}") from None

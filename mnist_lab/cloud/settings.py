@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from mnist_lab.cloud.errors import CloudError
 
 VARIABLE = "MNIST_LAB_CLOUD_"  # in the environment: MNIST_LAB_CLOUD_ROLE and so on
-USD_PER_HOUR = {"ml.g4dn.xlarge": 0.736, "g4dn.xlarge": 0.526}  # us-east-1, November 2026, by public price tables
+PRICED = "us-east-1"  # where these prices hold, on demand; November 2026, by public price tables
+USD_PER_HOUR = {"ml.g4dn.xlarge": 0.736, "g4dn.xlarge": 0.526}
 
 
 def text(pattern: str):
@@ -60,6 +61,13 @@ class CloudSettings(BaseModel):
     def machine_type(self) -> str:
         """The instance type, by default the cheapest one with a GPU."""
         return self.instance_type or ("g4dn.xlarge" if self.door == "ec2" else "ml.g4dn.xlarge")
+
+
+def usd_per_hour(settings: CloudSettings, region: str) -> float | None:
+    """Return the price of the machine in ``region``; None if the table does not hold it, as for spot machines."""
+    if settings.spot or settings.local or region != PRICED:
+        return None
+    return USD_PER_HOUR.get(settings.machine_type)
 
 
 def read_settings(options: Namespace, environment: Mapping[str, str] = os.environ) -> CloudSettings:

@@ -15,7 +15,7 @@ from mnist_lab.cloud.doors import DOORS, Door
 from mnist_lab.cloud.errors import OUTPUT, CloudError
 from mnist_lab.cloud.notebook import NotebookInstance
 from mnist_lab.cloud.runs import FINAL, Run, RunStatus, read_log
-from mnist_lab.cloud.settings import USD_PER_HOUR, CloudSettings, read_settings
+from mnist_lab.cloud.settings import read_settings
 from mnist_lab.evidence.records import TRACKED, load, merge
 from mnist_lab.evidence.results import summarise
 from mnist_lab.evidence.tables import beside, results_table
@@ -141,13 +141,13 @@ def bring_home(session: Session, run: Run, status: RunStatus) -> int:
     Raises CloudError if its records were to be published and are not a full result on a GPU.
     """
     folder = session.fetched / run.run_id
+    lines, result, files = describe(run, status), False, f"files: {folder}"
     try:
         runs.fetch(session.door.account, run, folder)
     except CloudError as error:
         if status.state == "SUCCEEDED":
             raise
-        say(f"nothing fetched: {error}")
-    lines, result = describe(session.settings, status), False
+        files = f"nothing fetched: {error}"
     if status.state == "SUCCEEDED":
         records = runs.load_fetched(folder)
         lines.append(results_table(summarise(records)).text())
@@ -158,28 +158,28 @@ def bring_home(session: Session, run: Run, status: RunStatus) -> int:
                 lines += [f"published: {path}" for path in merge(records, session.tracked)]
             else:
                 lines.append("nothing tracked was changed; to publish it: mnist-lab cloud fetch --publish")
-    say("", *lines, f"files: {folder}", sep="\n")
+    say("", *lines, files, sep="\n")
     if session.options.publish and not result:
         raise CloudError(f"run {run.run_id} is no full run of step 3's notebook on a GPU: it was not published")
     return status.code
 
 
-def describe(settings: CloudSettings, status: RunStatus) -> list[str]:
+def describe(run: Run, status: RunStatus) -> list[str]:
     """Return what is known of a run, in lines."""
     lines = [f"run {status.run_id}: {status.state}{f', {status.reason}' if status.reason else ''}"]
     if status.gpu:
         lines.append(f"on {status.gpu}")
     if status.minutes is not None:
-        hourly = USD_PER_HOUR.get(settings.machine_type)
-        cost = "" if hourly is None else f", about {hourly * status.minutes / 60:.2f} USD"
+        cost = "" if run.usd_per_hour is None else f", about {run.usd_per_hour * status.minutes / 60:.2f} USD"
         lines.append(f"time: {status.minutes:.1f} min{cost}, and some to start")
     return lines
 
 
 def status(session: Session) -> int:
     """Print the states of machine and run, and the cost so far."""
-    found = session.read_status(session.find_run())
-    say(f"machine: {found.machine.word}", *describe(session.settings, found), sep="\n")
+    the_run = session.find_run()
+    found = session.read_status(the_run)
+    say(f"machine: {found.machine.word}", *describe(the_run, found), sep="\n")
     if found.machine.active:
         say(BILL)
     return 0
@@ -192,7 +192,7 @@ def logs(session: Session) -> int:
         say(*(read_log(session.door.account, the_run) or [f"run {the_run.run_id} has no log yet"]), sep="\n")
         return 0
     found = follow(session, the_run)
-    say(*describe(session.settings, found), sep="\n")
+    say(*describe(the_run, found), sep="\n")
     return found.code
 
 

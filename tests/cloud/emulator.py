@@ -287,7 +287,8 @@ def list_images(backend, path, *_, next_token=None, **more):
 def list_quotas(response: ServiceQuotasResponse) -> str:
     names = [
         "ml.g4dn.xlarge for notebook instance usage", "ml.g4dn.xlarge for training job usage",
-        "Running On-Demand G and VT instances",
+        "Running On-Demand G and VT instances", "Running On-Demand P instances",
+        "Running On-Demand Standard (A, C, D, H, I, M, R, T, Z) instances",
     ]  # fmt: skip
     return json.dumps({"Quotas": [{"QuotaName": name, "Value": 4.0 * WORLD.quota} for name in names]})
 

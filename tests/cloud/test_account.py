@@ -125,6 +125,17 @@ class TestBucket:
         assert not account.has_bucket()
         account.empty("")
 
+    def test_one_that_was_made_meanwhile_is_closed_and_marked_too(self, connect, monkeypatch):
+        account = connect(region="eu-west-1")  # us-east-1 does not refuse to make it again
+        place = {"LocationConstraint": "eu-west-1"}
+        account.call("s3", "create_bucket", Bucket="lab-bucket", CreateBucketConfiguration=place)
+        with monkeypatch.context() as patch:
+            patch.setattr(account.client("s3"), "head_bucket", refuse_with("404"))
+            account.make_bucket()
+        assert account.client("s3").get_public_access_block(Bucket="lab-bucket")
+        account.empty("")
+        assert not account.has_bucket()
+
     def test_old_versions_go_too(self, connect):
         account = connect()
         account.make_bucket()

@@ -12,7 +12,7 @@ from botocore.exceptions import (
     UnauthorizedSSOTokenError,
 )
 
-from mnist_lab.cloud.errors import CloudError, Denied, NotThere, explain, explain_failure
+from mnist_lab.cloud.errors import CloudError, Denied, Made, NotThere, explain, explain_failure
 
 
 def client_error(code: str, message: str = "text") -> ClientError:
@@ -42,6 +42,7 @@ def client_error(code: str, message: str = "text") -> ClientError:
         (client_error("InvalidGroup.NotFound"), NotThere, "does not exist"),
         (client_error("PermanentRedirect"), CloudError, "--region"),
         (client_error("BucketAlreadyExists"), CloudError, "--bucket"),
+        (client_error("BucketAlreadyOwnedByYou"), Made, "exists already"),
         (client_error("ValidationException", "Could not assume role arn:x"), CloudError, "policy trust"),
         (client_error("SomethingNew", "odd\nthing"), CloudError, "looking failed: odd thing (SomethingNew)"),
     ],

@@ -45,7 +45,10 @@ class TestJob:
         assert job["StoppingCondition"] == {"MaxRuntimeInSeconds": 4200, "MaxWaitTimeInSeconds": 8400}
         assert "run --step 3" in job["HyperParameters"]["command"]
         sources = [channel["DataSource"]["S3DataSource"]["S3Uri"] for channel in job["InputDataConfig"]]
+        written = "s3://lab-bucket/mnist-lab/job/jobs/output/"  # by the role, which must not change what is carried out
         assert all(one.startswith("s3://lab-bucket/mnist-lab/job/jobs/") for one in sources)
+        assert not any(one.startswith(written) for one in sources)
+        assert job["OutputDataConfig"]["S3OutputPath"].startswith(written)
         assert door.machine(run).word == "InProgress" and door.machine(run.model_copy(update={"run_id": "x"})) == NONE
 
     def test_jobs_of_other_names_are_left_alone(self, connect):
@@ -109,6 +112,19 @@ class TestEc2:
 
         assert Ec2(connect(door="ec2")).image() == IMAGES[1].value  # 2.13 is newer than 2.9, which sorts after it
         assert Ec2(connect(door="ec2", image="ami-01234567")).image() == "ami-01234567"
+
+    @pytest.mark.parametrize(
+        ("kind", "family"),
+        [
+            ("p4d.24xlarge", "P"),
+            ("vt1.3xlarge", "G and VT"),
+            ("gr6.4xlarge", "G and VT"),
+            ("m5.large", "Standard (A, C, D, H, I, M, R, T, Z)"),
+        ],
+    )
+    def test_each_family_has_its_quota(self, connect, kind, family):
+        door = Ec2(connect(door="ec2", device="cpu", instance_type=kind))
+        assert door.quota == f"Running On-Demand {family} instances"
 
     def test_a_role_without_a_profile_is_a_sentence(self, connect):
         iam = boto3.client("iam", region_name="us-east-1")

@@ -59,9 +59,11 @@ def test_another_runs_instance_is_no_machine_of_this_run_and_not_interrupted(ins
 def test_an_instance_of_another_type_is_not_started(instance, run, connect):
     start(instance, run)
     instance.stop()
+    refused = run.model_copy(update={"run_id": "refused"})
     with pytest.raises(CloudError, match="another InstanceType: mnist-lab cloud down first"):
-        start(NotebookInstance(connect(instance_type="ml.g5.xlarge")), run)
+        start(NotebookInstance(connect(instance_type="ml.g5.xlarge")), refused)
     assert instance.status() == "Stopped"
+    assert instance.stored_script() == instance.script(run)  # which a start from AWS's console would carry out
 
 
 def test_an_instance_that_nothing_would_stop_is_not_started(instance, run):

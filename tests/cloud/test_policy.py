@@ -1,19 +1,21 @@
 import json
 import re
 import urllib.request
+from fnmatch import fnmatchcase
 
 import boto3
 import pytest
 from botocore.exceptions import ClientError
 
 from mnist_lab.cloud import policy
+from mnist_lab.cloud.runs import make_run, save
 from mnist_lab.runtime import ROOT
 
 DOORS = ("notebook", "job", "ec2")
 ROLE = "arn:aws:iam::123456789012:role/lab"
 # Where AWS knows no resource: listings, and what is needed before a repository is named.
 KNOW_NO_RESOURCE = {"servicequotas:ListServiceQuotas", "sagemaker:ListTrainingJobs", "ecr:GetAuthorizationToken",
-                    "ec2:DescribeInstances", "ec2:DescribeSecurityGroups"}  # fmt: skip
+                    "ec2:DescribeInstances", "ec2:DescribeInstanceTypes", "ec2:DescribeSecurityGroups"}  # fmt: skip
 NAMES = {"list_objects_v2": "ListBucket", "list_object_versions": "ListBucketVersions", "head_bucket": "ListBucket",
          "put_public_access_block": "PutBucketPublicAccessBlock"}  # fmt: skip
 
@@ -46,12 +48,16 @@ def test_no_wildcard_but_where_aws_knows_no_resource(make, kind, door):
 
 
 @pytest.mark.parametrize("door", DOORS)
-def test_a_machine_may_not_change_the_bundle_nor_make_machines(make, door):
+def test_a_machine_may_not_change_what_runs_nor_make_machines(make, door, connect):
     found = allowed(make("execution", door))
     assert not any(action.startswith("iam:") or "Delete" in action or "Run" in action for action in found)
     assert not any("Create" in action and "Log" not in action for action in found)
     writes = [s["Resource"] for s in make("execution", door) if "s3:PutObject" in actions(s)]
-    assert not any("/src/" in resource for resource in writes)
+    run = make_run(connect(door=door), b"", {})
+    inputs = f"{run.prefix}/jobs/mnist-lab-{run.run_id}/job/input/code/start.sh"
+    for key in (run.bundle_key, run.description_key, inputs):
+        assert not any(fnmatchcase(f"arn:aws:s3:::lab-bucket/{key}", resource) for resource in writes)
+    assert any(fnmatchcase(f"arn:aws:s3:::lab-bucket/{run.folder}log.txt", resource) for resource in writes)
     assert ("sagemaker:StopNotebookInstance" in found) == (door == "notebook")
 
 
@@ -102,7 +108,9 @@ def test_every_partition_has_its_own_names(make, door):
 def test_with_the_execution_policy_alone_s3_does_what_a_run_needs_and_nothing_else(aws, emulator, connect):
     iam, s3 = (boto3.client(name, region_name="us-east-1") for name in ("iam", "s3"))
     s3.create_bucket(Bucket="lab-bucket")
-    s3.put_object(Bucket="lab-bucket", Key="mnist-lab/notebook/src/x", Body=b"1")
+    run = make_run(connect(), b"1", {})
+    save(connect(), run)
+    s3.put_object(Bucket="lab-bucket", Key=run.bundle_key, Body=b"1")
     s3.put_object(Bucket="lab-bucket", Key="other", Body=b"1")
     iam.put_role_policy(RoleName="lab", PolicyName="p", PolicyDocument=policy.make("execution", connect()))
     taken = boto3.client("sts", region_name="us-east-1").assume_role(RoleArn=ROLE, RoleSessionName="test")
@@ -113,13 +121,14 @@ def test_with_the_execution_policy_alone_s3_does_what_a_run_needs_and_nothing_el
     )  # fmt: skip
     judge(emulator, "0")
     try:
-        s3.get_object(Bucket="lab-bucket", Key="mnist-lab/notebook/src/x")
-        s3.put_object(Bucket="lab-bucket", Key="mnist-lab/notebook/runs/1/log.txt", Body=b"1")
-        s3.head_object(Bucket="lab-bucket", Key="mnist-lab/notebook/runs/1/log.txt")
+        s3.get_object(Bucket="lab-bucket", Key=run.bundle_key)
+        s3.put_object(Bucket="lab-bucket", Key=f"{run.folder}log.txt", Body=b"1")
+        s3.head_object(Bucket="lab-bucket", Key=f"{run.folder}log.txt")
         for forbidden, arguments in [
-            (s3.put_object, {"Key": "mnist-lab/notebook/src/x", "Body": b"2"}),
+            (s3.put_object, {"Key": run.bundle_key, "Body": b"2"}),
+            (s3.put_object, {"Key": run.description_key, "Body": b"2"}),
             (s3.get_object, {"Key": "other"}),
-            (s3.delete_object, {"Key": "mnist-lab/notebook/runs/1/log.txt"}),
+            (s3.delete_object, {"Key": f"{run.folder}log.txt"}),
         ]:
             with pytest.raises(ClientError, match=r"AccessDenied|Forbidden|403"):
                 forbidden(Bucket="lab-bucket", **arguments)

@@ -86,7 +86,7 @@ class TestMade:
             save(account, run)
         assert [find(account, run.run_id) for run in runs[:3]] == runs[:3]
         assert find(account).run_id == max(run.run_id for run in runs[:3])
-        with pytest.raises(CloudError, match=r"there is no run x in s3://lab-bucket/.*/runs/: there are 2"):
+        with pytest.raises(CloudError, match=r"there is no run x in s3://lab-bucket/.*/src/: there are 2"):
             find(account, "x")
 
     def test_no_parameter_reaches_past_the_device(self, parts):
@@ -108,9 +108,32 @@ class TestMade:
 
     def test_one_of_another_version_is_a_sentence(self, parts):
         account, _, run = parts
-        put(account, run, "run.json", b"{}")
+        account.upload(run.description_key, run.model_dump_json(exclude={"usd_per_hour"}).encode())
         with pytest.raises(CloudError, match="not described by this version"):
             find(account)
+
+    def test_what_machines_leave_describes_no_run(self, parts):
+        account, _, run = parts
+        save(account, run)
+        other = run.model_copy(update={"run_id": "99999999-000000-notebook-000000", "command": ("other",)})
+        for name in ("run.json", f"{run.run_id}.json"):
+            put(account, run, name, run.model_copy(update={"command": ("other",)}).model_dump_json().encode())
+            put(account, other, name, other.model_dump_json().encode())
+        assert find(account) == find(account, run.run_id) == run
+
+    @pytest.mark.parametrize(
+        ("changes", "price"),
+        [
+            ({}, 0.736),
+            ({"door": "ec2"}, 0.526),
+            ({"instance_type": "ml.g5.xlarge"}, None),
+            ({"region": "eu-west-1"}, None),
+            ({"door": "job", "spot": True}, None),
+            ({"door": "job", "local": True}, None),
+        ],
+    )
+    def test_its_price_is_told_only_where_the_table_holds_it(self, connect, changes, price):
+        assert make_run(connect(**changes), BUNDLE, {}).usd_per_hour == price
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ def run() -> Run:
     return Run(
         run_id="20261121-000000-job-0123ab", bucket="lab-bucket", prefix="mnist-lab/job", region="us-east-1",
         device="cuda", bundle_sha256="0" * 64, commit="abc" * 14, max_seconds=3600, grace_seconds=600, poll_seconds=15,
-        kept="", command=("run", "-p", "EPOCHS", "3"),
+        kept="", command=("run", "-p", "EPOCHS", "3"), usd_per_hour=0.736,
     )  # fmt: skip
 
 

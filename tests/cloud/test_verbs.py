@@ -51,10 +51,24 @@ def test_a_full_run_on_a_gpu_is_compared_with_the_cpu_and_tracked_only_when_aske
     assert lab("fetch") == 0
     said = capsys.readouterr().out
     assert "Tesla T4, seed 0: 99.52 %; 3 CPU seeds" in said and "fetch --publish" in said
-    assert "time: 5.0 min, about 0.06 USD" in said
+    assert "time: 5.0 min, about 0.06 USD" in said and "\nfiles: " in said
     assert len(load(tmp_path / "tracked")) == 3
     assert lab("fetch", "--publish") == 0
     assert load(tmp_path / "tracked")[-1] == on_gpu
+
+
+ON_GPU, ON_CPU = ["--door", "ec2"], ["--door", "ec2", "--device", "cpu", "--instance-type", "t3.medium"]
+
+
+@pytest.mark.parametrize(
+    ("then", "now", "cost"), [(ON_GPU, ON_CPU, "5.0 min, about 0.04 USD, and"), (ON_CPU, ON_GPU, "5.0 min, and")]
+)
+def test_the_cost_is_that_of_the_runs_machine_whatever_the_settings_are_now(lab, connect, capsys, then, now, cost):
+    assert lab("run", "--detach", *then) == 0 and lab("stop", *then) == 0
+    leave(find(connect(door="ec2")))
+    for command in ["status"], ["logs", "--follow"]:
+        capsys.readouterr()
+        assert lab(*command, *now) == 0 and f"time: {cost} some to start" in capsys.readouterr().out
 
 
 def test_a_study_comes_home_as_a_table_and_is_not_published(
@@ -86,7 +100,8 @@ def test_a_failing_run_fails_the_command_with_its_reason(machine, lab, capsys):
 def test_no_capacity_ends_the_run_with_a_sentence(aws, lab, capsys):
     aws.capacity = False
     assert lab("run") == 1
-    assert "AWS has no such machine free" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "AWS has no such machine free" in said and "nothing fetched: " in said and "files: " not in said
 
 
 def test_a_start_script_that_fails_is_told_with_where_to_look(aws, lab, capsys):
@@ -252,6 +267,21 @@ class TestDoctor:
     def test_every_partition_has_its_console(self, aws, look):
         _, found = look("--region", "cn-north-1", "--instance-type", "ml.g5.xlarge")
         assert "cn-north-1.console.amazonaws.cn/" in found["quota"] and "about ? USD" in found["price"]
+
+    @pytest.mark.parametrize(
+        ("kind", "quota", "need"),
+        [("t3.medium", "Standard (A, ", 2), ("c7i.4xlarge", "Standard (A, ", 16), ("g4dn.xlarge", "G and VT", 4)],
+    )
+    def test_on_ec2_the_quota_is_that_of_the_types_family_and_has_to_hold_its_virtual_cpus(
+        self, aws, look, kind, quota, need
+    ):
+        where = ["--door", "ec2", "--device", "cpu", "--instance-type", kind]
+        for short in (0, 1):
+            aws.quota = (need - short) / 4  # the emulator's quotas are fours
+            code, found = look(*where)
+            assert code == short and f'{need - short} for "Running On-Demand {quota}' in found["quota"]
+            assert found["quota"].startswith("NO " if short else "ok ")
+            assert (f"a run needs {need}: ask" in found["quota"]) == bool(short)
 
     def test_the_quota_of_spot_machines_is_another_one(self, aws, look):
         assert "ml.g4dn.xlarge for spot training job usage" in look("--door", "job", "--spot")[1]["quota"]

@@ -101,7 +101,7 @@ class Trial:
     def files(self) -> set[str]:
         """Return what the run has left in S3, by its name below the run's folder."""
         found = self.account.objects(self.job.folder)
-        return {entry["Key"].removeprefix(self.job.folder) for entry in found} - {"run.json"}
+        return {entry["Key"].removeprefix(self.job.folder) for entry in found}
 
     def text(self, name: str) -> str:
         return self.account.read(self.job.folder + name).decode()

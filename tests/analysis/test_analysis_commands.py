@@ -1,12 +1,12 @@
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
 from mnist_lab import cli
-from mnist_lab.analysis import kept
-from mnist_lab.analysis.networks import AnalysisError
+from mnist_lab.analysis import fresh, kept, tables
+from mnist_lab.analysis.networks import AnalysisError, of_seeds
 from mnist_lab.analysis.parts import MAKERS, Bench
 from mnist_lab.evidence.records import read_list, write, write_list
 
@@ -156,3 +156,18 @@ def test_what_is_tracked_of_a_smaller_step_is_not_made_again(bench, mnist, monke
     monkeypatch.setattr(Bench, "do", lambda self, what, tasks: done.extend(what for _ in tasks) or [dict(every[1])])
     (path,) = MAKERS["smaller"](bench)
     assert done == ["shrink"] and read_list(path, smaller.Smaller) == every
+
+
+@pytest.mark.parametrize("part", ["shifts", "inside"])
+def test_every_file_of_a_part_is_made(bench, mnist, part):
+    """Of networks of one epoch of 300 images."""
+    made = MAKERS[part](bench)
+    assert made and all(path.parent == bench.out and path.stat().st_size for path in made)
+
+
+def test_what_was_read_of_fresh_digits_is_sorted_by_recipe(recipe):
+    trainings = [*of_seeds("2", recipe, range(2)), *of_seeds("3", replace(recipe, rotation=7.0), range(1))]
+    second, third = fresh.gather(trainings, [49_000, 49_500, 49_800])
+    assert (second.name, second.correct, third.name, third.correct) == ("2", [49_000, 49_500], "3", [49_800])
+    rows = tables.fresh_table([second, third]).rows
+    assert [row[0] for row in rows] == ["2", "3"] and "98.50" in " ".join(rows[0])

@@ -14,7 +14,7 @@ from mnist_lab.experiment import load_data, measure_opening
 from mnist_lab.recipe import Recipe
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.others.catalogue import RECIPES, VARIANTS
-from mnist_lab.studies.search import tables
+from mnist_lab.studies.search import tables, trials
 from mnist_lab.studies.search.assisted import Assisted
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.studies.search.variants import every, rows_of_steps
@@ -58,6 +58,15 @@ def test_every_recipe_of_the_studies_has_records_or_is_said_to_have_none(recipes
     text = (ROOT / "notebooks" / "evidence" / "search.ipynb").read_text("utf-8")
     named = {name for line in re.findall(r"Not measured yet: ([^.]+)\.", text) for name in line.split(", ")}
     assert missing == named
+
+
+def test_what_the_search_page_says_of_two_networks_is_true_of_the_trials():
+    text, tried = search_page(), trials.read(TRACKED)
+    best, own = trials.ranked(tried)[0].network, next(one.network for one in tried if one.number == 50)
+    for network, count in ((best, "one network {} times"), (own, "in {} trials")):
+        losses = [one.loss for one in trials.ranked(tried) if one.network == network]
+        assert count.format(len(losses)) in text
+        assert f"from {min(losses):.4f} to {max(losses):.4f}" in text
 
 
 def test_what_the_search_page_does_not_exclude_is_in_its_table():

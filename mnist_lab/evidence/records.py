@@ -76,10 +76,8 @@ class Record(BaseModel):
     @model_validator(mode="after")
     def check(self) -> "Record":
         """Raise ValueError if history and mistakes do not fit the recipe and the accuracy."""
-        epochs, wrong = (
-            self.recipe.get("epochs"),
-            round((1 - self.accuracy) * self.scored_images) if self.history else 0,
-        )
+        epochs = self.recipe.get("epochs")
+        wrong = round((1 - self.accuracy) * self.scored_images) if self.history else 0
         if len(self.history) != epochs or len(self.mistakes) != wrong:
             raise ValueError(
                 f"it holds {len(self.history)} of {epochs} epochs, and lists {len(self.mistakes)} mistakes where its "

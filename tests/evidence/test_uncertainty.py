@@ -100,7 +100,7 @@ def test_pairs_of_students_sleep_data():
     assert found.is_clear
     assert uncertainty.paired([0.5], [0.6]) is None
     assert uncertainty.paired([1.0, 2.0], [2.0, 3.0]) is None  # nothing says how sure that is
-    assert uncertainty.paired([0.9950, 0.9960], [0.9952, 0.9962]) is None  # nor here: rounding is no spread
+    assert uncertainty.paired([99.50, 99.60], [99.52, 99.62]) is None  # nor here: rounding is no spread
     assert uncertainty.paired([0.5, 0.7], [0.5, 0.7]) is None
     with pytest.raises(ValueError):
         uncertainty.paired([1.0, 2.0], [2.0, 3.0, 4.0])

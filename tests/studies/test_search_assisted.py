@@ -11,8 +11,8 @@ from mnist_lab.batches import ShuffledBatches
 from mnist_lab.data import Dataset
 from mnist_lab.recipe import ParameterError, Recipe
 from mnist_lab.studies.search import assisted
-from mnist_lab.studies.search.assisted import Assisted
-from mnist_lab.studies.search.taught import DistilledBatches
+from mnist_lab.studies.search.assisted import Assisted, Matched
+from mnist_lab.studies.search.taught import DistilledBatches, MatchedBatches
 
 STEP = Recipe("CompactNet", 2, 20, 0.01, "one-cycle", 0.2, 0.9, 13.0, 2, 0.15, 10.0, 0, "tensor")
 
@@ -48,6 +48,35 @@ def test_targets_are_blended_with_the_mean_of_what_teachers_say_of_the_undistort
         assert torch.allclose(targets, 0.6 * F.one_hot(labels, 10) + 0.4 * said)
     assert len(list(taught)) == len(taught) == len(plain)
     assert sum(asked) == 2 * len(few)  # once about every image, in all epochs
+
+
+def test_matched_targets_are_what_teachers_say_of_the_images_as_the_network_sees_them(few, recipe):
+    teachers = [recipe.network() for _ in range(2)]
+    for one in teachers:
+        one.train()(torch.rand(50, 1, 28, 28))  # running statistics that are not those of a batch
+    states = [{name: value.clone() for name, value in one.state_dict().items()} for one in teachers]
+    for share in (1.0, 0.4):
+        distorted = ShuffledBatches(few, 20, seed=0, augment=STEP.distort())
+        taught = MatchedBatches(ShuffledBatches(few, 20, seed=0, augment=STEP.distort()), teachers, share)
+        for (images, targets), (expected, labels) in zip(taught, distorted, strict=True):
+            assert torch.equal(images, expected) and not targets.requires_grad
+            said = torch.stack([teacher.eval()(images).softmax(1) for teacher in teachers]).mean(0)
+            assert torch.allclose(targets, (1 - share) * F.one_hot(labels, 10) + share * said, atol=1e-5)
+    for one, before in zip(teachers, states, strict=True):
+        assert all(map(torch.equal, one.state_dict().values(), before.values()))
+
+
+def test_a_matched_step_learns_what_its_teachers_say_and_no_labels(few, folder, settings):
+    words = {"family": "track", "name": "", "change": "", "views": 2, "teacher": 1.0, "teachers": 1}
+    recipe = Matched(**asdict(STEP) | words)
+    (teacher,) = assisted.trained(STEP, few, 1)
+    images, targets = next(iter(recipe.batches(few, 0, None)))
+    assert torch.allclose(targets, teacher.eval()(images).softmax(1), atol=1e-5)
+    runs = [experiment.train(one, Dataset("few", few, few), settings, print) for one in (recipe, recipe, STEP)]
+    assert runs[0].history[-1].test == runs[1].history[-1].test != runs[2].history[-1].test
+    assert Assisted(**asdict(STEP) | words | {"teacher": 0.9}) and "asked" in asdict(recipe)
+    with pytest.raises(ValueError, match="less than 1"):
+        Assisted(**asdict(STEP) | words)
 
 
 def test_on_a_gpu_it_is_said_before_teachers_are_trained(few, folder):

@@ -133,6 +133,9 @@ def test_tracks_are_held_against_step_3(tried, make_record):
     assert [row[0] for row in rows] == ["nothing changed", "2 views of every image in a batch"]
     assert rows[1][4].startswith("+0.040 (") and rows[1][6] == "0.91" and rows[0][4] == rows[0][6] == "–"
     assert [row[-2:] for row in rows] == [("1", "0"), ("2", "0")]  # the work of an update, and teachers
+    taught = [tried(name, *scores) for name in ("assisted-2-views", "matched-2-views")]
+    rows = tables.tracks_table(tables.tracks([*alone, *taught[0], *taught[1]])).rows
+    assert [row[-2:] for row in rows[1:]] == [("2", "5"), ("4", "3")]  # those of the former are asked once
 
 
 def test_what_is_not_measured_yet_is_named(searched):

@@ -2,15 +2,17 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import nn
 
+from mnist_lab.batches import ShuffledBatches
 from mnist_lab.data import Dataset, Split
 from mnist_lab.experiment import train
 from mnist_lab.recipe import STRICT, AnyRecipe, Recipe
@@ -18,7 +20,7 @@ from mnist_lab.runtime import ROOT
 from mnist_lab.speed.compiled import compiled
 from mnist_lab.studies import weights
 from mnist_lab.studies.search.recipe import Variant
-from mnist_lab.studies.search.taught import DistilledBatches, check_device
+from mnist_lab.studies.search.taught import DistilledBatches, MatchedBatches, TaughtBatches, check_device
 from mnist_lab.studies.study import ON_MNIST
 
 FOLDER = ROOT / "runs" / "teachers"
@@ -31,11 +33,27 @@ class Assisted(Variant):
 
     teachers: Annotated[int, Field(ge=1, le=20)] = 5
 
-    def batches(self, train: Split, seed: int, average: nn.Module | None) -> DistilledBatches:
+    def batches(self, train: Split, seed: int, average: nn.Module | None) -> TaughtBatches:
         """Return what is trained on; the teachers are trained first, on the same images."""
         check_device(train)
         step = Recipe(**{field.name: getattr(self, field.name) for field in fields(Recipe)})
-        return DistilledBatches(self.untaught(train, seed), trained(step, train, self.teachers), self.teacher)
+        return self.taught(self.untaught(train, seed), trained(step, train, self.teachers))
+
+    def taught(self, batches: ShuffledBatches, teachers: Sequence[nn.Sequential]) -> TaughtBatches:
+        """Return ``batches`` with the teachers' share in their labels."""
+        return DistilledBatches(batches, teachers, self.teacher)
+
+
+@dataclass(config=STRICT)
+class Matched(Assisted):
+    """An assisted step whose teachers are asked about every batch, as the network sees it."""
+
+    teacher: Annotated[float, Field(ge=0, le=1)] = 1.0
+    asked: Literal["every batch"] = "every batch"  # tells its records from those of Assisted
+
+    def taught(self, batches: ShuffledBatches, teachers: Sequence[nn.Sequential]) -> TaughtBatches:
+        """Return ``batches`` with the teachers' share in their labels."""
+        return MatchedBatches(batches, teachers, self.teacher)
 
 
 def trained(recipe: AnyRecipe, images: Split, count: int) -> list[nn.Sequential]:

@@ -1,7 +1,7 @@
 """What ablations, frontier and tracks found: tables from their records. Runs on GPUs are left out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from mnist_lab.evidence.records import Record, in_order
@@ -170,15 +170,22 @@ def tracks_table(found: Sequence[Outcome]) -> Table:
         "loss": lambda one: f"{one.result.loss:.4f}",
         "times step 3's": lambda one: UNKNOWN if one.loss_change is None else times(one.loss_change.mean),
         "95 % interval": lambda one: UNKNOWN if one.loss_change is None else times(*one.loss_change.interval),
-        "work": lambda one: one.records[0].recipe.get("views", 1),
+        "work": lambda one: work(one.records[0].recipe),
         "teachers": lambda one: one.records[0].recipe.get("teachers", 0),
     }
     note = (
         "Last epoch, on the test images; mean ± standard deviation over seeds. Accuracies and the logarithms of "
-        "losses are compared by Welch's test, with 95 % intervals. Work: of an update, times step 3's. A teacher is "
+        "losses are compared by Welch's test, with 95 % intervals. Work: of an update, times step 3's; a teacher that "
+        "is asked about every batch adds its forward pass, a third of a training's multiply-accumulates. A teacher is "
         "one more training of step 3; all seeds share it."
     )
     return Table.of(found, columns, note, spare=("work", "teachers", "loss"))
+
+
+def work(recipe: Mapping[str, object]) -> str:
+    """Say what an update of a track costs, as a multiple of step 3's: by views and by teachers asked in it."""
+    asked = recipe["teachers"] if "asked" in recipe else 0
+    return f"{recipe.get('views', 1) * (1 + asked / 3):g}"
 
 
 def by_size(found: Sequence[Outcome]) -> list[Outcome]:

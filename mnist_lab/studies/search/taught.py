@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from mnist_lab.augment import Augment
 from mnist_lab.batches import OrderedBatches, ShuffledBatches, normalise
 from mnist_lab.data import Split
+from mnist_lab.models import fold_batch_norm
 from mnist_lab.recipe import ParameterError
 from mnist_lab.training import predict
 
@@ -53,8 +54,11 @@ class TaughtBatches(ABC):
         self.batches, self.share, self.plain_epochs = batches, share, plain_epochs
 
     @abstractmethod
-    def said(self, chosen: Tensor) -> Tensor:
-        """Return the probabilities (B, classes) that the teacher gives to the ``chosen`` images (B,)."""
+    def said(self, chosen: Tensor, images: Tensor) -> Tensor:
+        """Return the probabilities (B, classes) that the teacher gives to the ``chosen`` images (B,).
+
+        The network sees them as ``images`` (B, 1, 28, 28), distorted and normalised.
+        """
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -65,7 +69,7 @@ class TaughtBatches(ABC):
         for start in range(0, len(order), self.batches.size):
             batch = slice(start, start + self.batches.size)
             images, labels = self.batches.cut(order[batch], None if numbers is None else numbers[batch])
-            yield images, blend(labels, self.said(order[batch]), self.share) if taught else labels
+            yield images, blend(labels, self.said(order[batch], images), self.share) if taught else labels
 
 
 class SelfTaughtBatches(TaughtBatches):
@@ -80,26 +84,40 @@ class SelfTaughtBatches(TaughtBatches):
         self.average = average
 
     @torch.no_grad()
-    def said(self, chosen: Tensor) -> Tensor:
-        images = normalise(self.batches.split.images[chosen].float() / 255)
-        return self.average.eval()(images).softmax(1)
+    def said(self, chosen: Tensor, images: Tensor) -> Tensor:
+        undistorted = normalise(self.batches.split.images[chosen].float() / 255)
+        return self.average.eval()(undistorted).softmax(1)
 
 
 class DistilledBatches(TaughtBatches):
     """Batches taught by the mean of what several trained ``teachers`` say.
 
     (Hinton, Vinyals and Dean, "Distilling the knowledge in a neural network", 2015, section 2.) Teachers are asked once
-    about every image, so that they cost their trainings and hardly more. To ask them about the images as distorted as
-    the network sees them (Beyer et al., CVPR 2022) takes a forward pass of each for every batch: more than the training
-    itself.
+    about every image, so that they cost their trainings and hardly more.
     """
 
     def __init__(self, batches: ShuffledBatches, teachers: Sequence[nn.Module], share: float):
         super().__init__(batches, share)
         self.table = torch.stack([predict(one, OrderedBatches(batches.split)) for one in teachers]).mean(0)
 
-    def said(self, chosen: Tensor) -> Tensor:
+    def said(self, chosen: Tensor, images: Tensor) -> Tensor:
         return self.table[chosen]
+
+
+class MatchedBatches(TaughtBatches):
+    """Batches taught by the mean of what several trained ``teachers`` say of the images as the network sees them.
+
+    (Beyer et al., "Knowledge distillation: a good teacher is patient and consistent", CVPR 2022.) It takes a forward
+    pass of each teacher for every batch.
+    """
+
+    def __init__(self, batches: ShuffledBatches, teachers: Sequence[nn.Sequential], share: float):
+        super().__init__(batches, share)
+        self.teachers = [fold_batch_norm(one).to(memory_format=torch.channels_last) for one in teachers]
+
+    @torch.no_grad()
+    def said(self, chosen: Tensor, images: Tensor) -> Tensor:
+        return torch.stack([one(images).softmax(1) for one in self.teachers]).mean(0)
 
 
 def blend(labels: Tensor, said: Tensor, share: float) -> Tensor:

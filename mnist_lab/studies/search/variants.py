@@ -8,12 +8,12 @@ usual one: only step 3 itself was tuned, which favours it. An idea of your own i
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 
 from mnist_lab.evidence.records import Record, RecordError
 from mnist_lab.recipe import Recipe
-from mnist_lab.studies.search.assisted import Assisted
+from mnist_lab.studies.search.assisted import Assisted, Matched
 from mnist_lab.studies.search.notation import COMPACT
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.writers import FOLDS
@@ -148,14 +148,16 @@ def frontier(step: Recipe) -> list[Variant]:
 def tracks(step: Recipe) -> list[Variant]:
     """Return ``step`` with more work: several views of every image in a batch, or teachers that are trained first.
 
-    Updates are as many as ever, with several views each of so many times the work; five teachers cost five trainings.
+    Updates are as many as ever, with several views each of so many times the work. A teacher costs one more training,
+    and a third of an update more for each update in which it is asked.
     """
     change = partial(vary, step, "track")
-    views = [change(f"{count}-views", f"{count} views of every image in a batch", views=count) for count in VIEWS]
-    words = "half of every label from the mean of five other networks of step 3"
-    taught = [change("assisted", words, teacher=0.5)]
-    taught += [change(f"assisted-{one.name}", f"{words}; {one.change}", teacher=0.5, views=one.views) for one in views]
-    return [*views, *(Assisted(**asdict(one)) for one in taught)]
+    twice, fourfold = (change(f"{many}-views", f"{many} views of every image in a batch", views=many) for many in VIEWS)
+    half = change("assisted", "half of every label from the mean of five other networks of step 3", teacher=0.5)
+    both = replace(twice, name="assisted-2-views", change=f"{half.change}; {twice.change}", teacher=half.teacher)
+    words = f"{twice.change}; labels are what three other networks of step 3 say of each"
+    matched = asdict(replace(twice, name="matched-2-views", change=words)) | {"teacher": 1.0, "teachers": 3}
+    return [twice, fourfold, Assisted(**asdict(half)), Assisted(**asdict(both)), Matched(**matched)]
 
 
 def apart(row_2a: Recipe, row_1: Recipe) -> list[Variant]:

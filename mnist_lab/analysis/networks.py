@@ -9,14 +9,14 @@ from pathlib import Path
 from torch import Tensor, nn
 
 from mnist_lab import LabError
-from mnist_lab.data import Split
-from mnist_lab.experiment import load_data, train
+from mnist_lab.data import Dataset, Split
+from mnist_lab.experiment import load_data, measure_opening, train
 from mnist_lab.recipe import AnyRecipe, Settings
 from mnist_lab.runtime import make_repeatable
 from mnist_lab.speed.compiled import compiled
 from mnist_lab.studies import weights
 from mnist_lab.studies.others.catalogue import RECIPES
-from mnist_lab.studies.study import ON_MNIST
+from mnist_lab.studies.study import ON_MNIST, tolerance
 from mnist_lab.training import predict
 
 
@@ -71,28 +71,31 @@ def published_third_steps() -> dict[str, AnyRecipe]:
 def keep(training: Training, folder: Path) -> None:
     """Train a network unless ``folder`` has it already, and keep its weights there.
 
-    Raises what :func:`experiment.train` raises, and OSError.
+    Raises what :func:`experiment.train` and :func:`weights.keep` raise.
     """
+    data = load_data(training.settings)
 
     def trained() -> Mapping[str, Tensor]:
-        data = load_data(training.settings)
         return train(training.recipe, data, training.settings, lambda epoch: None, prepare=compiled).model.state_dict()
 
-    weights.keep(folder / training.place, trained)
+    weights.keep(folder / training.place, trained, lambda: opening(training, data), tolerance(training.name))
+
+
+def opening(training: Training, data: Dataset) -> float:
+    """Return the loss of the first batches of a training on ``data``."""
+    return measure_opening(training.recipe, data, training.settings, compiled)
 
 
 def load(training: Training, folder: Path) -> nn.Sequential:
-    """Return the trained network, in evaluation mode. Raises AnalysisError if it is not in ``folder`` or damaged."""
+    """Return the trained network, in evaluation mode. Raises AnalysisError if it is not in ``folder``, and KeptError if
+    it is damaged.
+    """
     path = folder / training.place
     make_repeatable(training.seed, training.settings.threads)
     try:
         return weights.load(path, training.recipe).eval()
     except FileNotFoundError:
         raise AnalysisError(f"{path} is missing: train it first, with mnist-lab analyse") from None
-    except Exception as error:  # of many kinds: torch names none for a file that is damaged
-        raise AnalysisError(
-            f"{path} cannot be read ({error}): delete it, and mnist-lab analyse trains it again"
-        ) from None
 
 
 def probabilities(training: Training, folder: Path, split: Split) -> Tensor:

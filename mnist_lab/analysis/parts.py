@@ -86,9 +86,8 @@ class Bench:
         return one.trained
 
     def train(self, trainings: Iterable[Training]) -> None:
-        """Train what is not there yet."""
-        missing = [one for one in trainings if not (self.networks / one.place).is_file()]
-        self.do("train", [(networks.keep, one, self.networks) for one in missing])
+        """Train what is not there yet, and check that the code would still begin to train what is."""
+        self.do("train", [(networks.keep, one, self.networks) for one in trainings])
 
     def seeds_of_step_3(self, usual: int) -> list[Training]:
         """Return networks of step 3, trained; so many unless told otherwise."""

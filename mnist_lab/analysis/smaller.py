@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
-import torch
 from pydantic import BaseModel
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from mnist_lab.analysis.networks import Training, load
+from mnist_lab.analysis.networks import Training, load, opening
 from mnist_lab.analysis.shrinking import Way, copy_zeros, cost, loosened, quantise, ranges_of, shrink, squeeze
 from mnist_lab.data import Dataset
 from mnist_lab.experiment import Parts, assemble, load_data
@@ -96,7 +95,7 @@ def make(way: Way, training: Training, folder: Path) -> dict:
     """
     data = load_data(training.settings)
     if way.tuned:
-        begun = torch.load(keep_beginning(training, folder), weights_only=True)
+        begun = weights.read(keep_beginning(training, folder))["state"]
         model = train_shrinking(way, training, data, begun)
     else:
         model = shrink(way, load(training, folder))
@@ -124,7 +123,8 @@ def make(way: Way, training: Training, folder: Path) -> dict:
 def keep_beginning(training: Training, folder: Path) -> Path:
     """Train for the epochs before the shrinking, which all ways share, unless ``folder`` has that; return its file."""
     path = folder / training.place.with_suffix(".begun")
-    weights.keep(path, lambda: begin(training, load_data(training.settings)))
+    data = load_data(training.settings)
+    weights.keep(path, lambda: begin(training, data), lambda: opening(training, data))
     return path
 
 

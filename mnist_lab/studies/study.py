@@ -24,7 +24,7 @@ from mnist_lab.writers import FOLDS
 ON_MNIST = Settings(seed=0, device="cpu", threads=1, data="MNIST", score_on="test", train_limit=None)
 # Series that clip their logits: within ten updates another processor's last digits become 0.4 % of the loss. (The least
 # of what a variant there changes is 1.3 %.)
-ROUGH = "AB"
+ROUGH = "AB"  # how their names begin, and no others
 KILLED = "a process was killed, most likely for want of memory: try a smaller --parallel"
 
 
@@ -145,17 +145,16 @@ def check_openings(executor: Executor, known: Iterable[tuple[Plan, list[tuple[Pa
         now = outcome(future)
         if isinstance(now, str):
             raise StudyError(f"{plan.name} cannot be trained: {now}")
-        if not opens_alike(now, first):
+        if not math.isclose(now, first.opening_loss, rel_tol=tolerance(first.name)):
             raise StudyError(
                 f"{path} was made by code that trains otherwise (loss of the first batches {first.opening_loss:.4f}, "
                 f"now {now:.4f}). Move that file away to start anew"
             )
 
 
-def opens_alike(loss: float, made: Record) -> bool:
-    """Whether the ``loss`` of a seed's first batches is that of its record, but for how processors round."""
-    is_rough = made.kind == "published" and made.name[0] in ROUGH
-    return math.isclose(loss, made.opening_loss, rel_tol=1e-2 if is_rough else 1e-3)
+def tolerance(name: str) -> float:
+    """Return by how much, relatively, the loss of a recipe's first batches may differ by how processors round."""
+    return 1e-2 if name[0] in ROUGH else 1e-3
 
 
 def outcome(future: Future) -> Any:

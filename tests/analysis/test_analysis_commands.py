@@ -155,7 +155,7 @@ def test_what_is_tracked_of_a_smaller_step_is_not_made_again(bench, mnist, monke
     done = []
     monkeypatch.setattr(Bench, "do", lambda self, what, tasks: done.extend(what for _ in tasks) or [dict(every[1])])
     (path,) = MAKERS["smaller"](bench)
-    assert done == ["shrink"] and read_list(path, smaller.Smaller) == every
+    assert done == ["train", "shrink"] and read_list(path, smaller.Smaller) == every
 
 
 @pytest.mark.parametrize("part", ["shifts", "inside"])

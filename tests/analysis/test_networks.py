@@ -6,7 +6,9 @@ import torch
 from mnist_lab.analysis import networks
 from mnist_lab.analysis.networks import AnalysisError, Training
 from mnist_lab.experiment import load_data, train
+from mnist_lab.recipe import Recipe
 from mnist_lab.speed.compiled import compiled
+from mnist_lab.studies.weights import KeptError
 
 
 def test_a_network_comes_back_as_it_was_trained(training, store):
@@ -20,6 +22,12 @@ def test_a_network_is_trained_once(training, store):
     before = path.stat().st_mtime_ns
     networks.keep(training, store)
     assert path.stat().st_mtime_ns == before
+
+
+def test_a_network_of_code_that_trained_otherwise_is_not_used(training, store, monkeypatch):
+    monkeypatch.setattr(Recipe, "distort", lambda self: None)
+    with pytest.raises(KeptError, match="trained otherwise"):
+        networks.keep(training, store)
 
 
 def test_another_recipe_or_other_images_have_another_place(training):
@@ -44,11 +52,11 @@ def test_what_is_missing_or_damaged_is_told(training, store, tmp_path):
     path = tmp_path / training.place
     path.parent.mkdir()
     path.write_bytes(b"not weights")
-    with pytest.raises(AnalysisError, match="cannot be read"):
+    with pytest.raises(KeptError, match="cannot be read"):
         networks.load(training, tmp_path)
     content = (store / training.place).read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(AnalysisError, match="delete it"):
+    with pytest.raises(KeptError, match="delete it"):
         networks.load(training, tmp_path)
 
 

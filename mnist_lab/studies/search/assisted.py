@@ -14,7 +14,7 @@ from torch import nn
 
 from mnist_lab.batches import ShuffledBatches
 from mnist_lab.data import Dataset, Split
-from mnist_lab.experiment import train
+from mnist_lab.experiment import measure_opening, train
 from mnist_lab.recipe import STRICT, AnyRecipe, Recipe
 from mnist_lab.runtime import ROOT
 from mnist_lab.speed.compiled import compiled
@@ -72,6 +72,10 @@ def _one(recipe: AnyRecipe, images: Split, seed: int, folder: Path) -> nn.Sequen
     """Return the network of one seed, trained unless ``folder`` has it."""
     settings = replace(ON_MNIST, seed=seed, threads=torch.get_num_threads())
     few = Dataset("training images", images, images.first(1))  # its scores are of no use
-    path = folder / f"seed-{seed}.pt"
-    weights.keep(path, lambda: train(recipe, few, settings, lambda epoch: None, prepare=compiled).model.state_dict())
+    path, of = folder / f"seed-{seed}.pt", (recipe, few, settings)
+    weights.keep(
+        path,
+        lambda: train(*of, lambda epoch: None, prepare=compiled).model.state_dict(),
+        lambda: measure_opening(*of, compiled),
+    )
     return weights.load(path, recipe)

@@ -66,7 +66,7 @@ def test_what_the_search_page_says_of_two_networks_is_true_of_the_trials():
     for network, count in ((best, "one network {} times"), (own, "in {} trials")):
         losses = [one.loss for one in trials.ranked(tried) if one.network == network]
         assert count.format(len(losses)) in text
-        assert f"from {min(losses):.4f} to {max(losses):.4f}" in text
+        assert f"from {min(losses):.4f} to {max(losses):.4f} (mean {statistics.fmean(losses):.4f})" in text
 
 
 def test_what_the_search_page_does_not_exclude_is_in_its_table():

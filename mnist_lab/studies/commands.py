@@ -50,7 +50,7 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
         description=f"{about.capitalize()}. Every trial is a recipe that Optuna proposes, trained on fold after fold "
         "of held-out writers and given up when it is behind. The same command goes on with a search that was stopped; "
         "a new one goes on from the tracked trials if they have as many epochs and folds. "
-        "Then --best trains the best of it on all six folds, beside the step 3 that it set out from.",
+        "Then --best trains the best of it on all six folds, beside the step 3 that it set out from and today's.",
     )
     hunt.add_argument("--trials", type=shared.positive, default=200, metavar="N", help="how many in all (200)")
     hunt.add_argument("--folds", type=shared.positive, default=3, metavar="N", help="at most, for a trial (3)")
@@ -198,8 +198,8 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
         found = trials.of(study)
         if not found:
             raise UsageError(f"nothing was tried yet in {storage}: leave out --best to begin")
-        confirmed = confirmation.compare(gather([tracked, local]), options.epochs, found)
-        numbers = confirmation.best(found, confirmed, options.best)
+        confirmed = confirmation.compare(gather([tracked, local]), options.epochs, found, step)
+        numbers = confirmation.best(found, confirmed, options.best, step)
         plans = optimise.plans(study, numbers, step, settings, options.epochs, range(options.seeds))
         train(options, plans, [tracked, local], local.parent)
     else:
@@ -216,7 +216,7 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
     found = trials.of(study)
     if options.publish:
         print(f"published {trials.write(found, tracked)}")
-    confirmed = confirmation.compare(gather([tracked, local]), options.epochs, found)
+    confirmed = confirmation.compare(gather([tracked, local]), options.epochs, found, step)
     return show(options, [trials.trials_table(found), confirmation.comparison_table(confirmed)])
 
 

@@ -14,7 +14,7 @@ from mnist_lab.experiment import load_data, measure_opening
 from mnist_lab.recipe import Recipe
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.others.catalogue import RECIPES, VARIANTS
-from mnist_lab.studies.search import tables, trials
+from mnist_lab.studies.search import confirmation, tables, trials
 from mnist_lab.studies.search.assisted import Assisted
 from mnist_lab.studies.search.recipe import Variant
 from mnist_lab.studies.search.variants import every, rows_of_steps
@@ -69,6 +69,37 @@ def test_what_the_search_page_says_of_two_networks_is_true_of_the_trials():
         assert f"from {min(losses):.4f} to {max(losses):.4f} (mean {statistics.fmean(losses):.4f})" in text
 
 
+def test_why_step_3_stays_as_it_is_on_the_search_page_is_in_the_records():
+    text, study, tried = search_page(), load(TRACKED), trials.read(TRACKED)
+    step = rows_of_steps(study)["3"]
+    found = {one.number: one for one in confirmation.compare(study, 15, tried, step)}
+    assert (
+        found[50].is_step
+        and [found[number].loss_change.mean for number in (186, 168)]
+        == sorted(one.loss_change.mean for one in found.values() if one.loss_change)[:2]
+    )
+
+    def said(change) -> str:
+        return f"({tables.times(*change.interval)})"
+
+    for number, words in ((51, "51 is {} times its loss"), (56, "56 {} times"), (186, "trial 186 is {} times that of"),
+                          (168, "168 has {} times the loss")):  # fmt: skip
+        change = found[number].loss_change_from_step
+        assert words.format(tables.times(change.mean)) in text and said(change) in text, number
+    ours, own = ({one.seed: one for one in found[number].records} for number in (186, 50))
+    assert len(ours) == len(own) == 18
+    losses = confirmation.differences(own, ours, confirmation.log_loss)
+    new = confirmation.over_folds([change for fold, change in losses.items() if fold >= trials.folds_of(tried)])
+    assert f"it is {tables.times(new.mean)} times {said(new)}" in text
+    more = confirmation.over_folds(confirmation.differences(own, ours, lambda one: 100 * one.accuracy).values())
+    assert f"{more.mean:.3f} points higher ({more.interval[0]:.3f} – {more.interval[1]:.3f})" in text
+    work = {number: found[number].records[0].model.multiply_accumulates for number in (50, 168, 186)}
+    assert round(work[186] / work[50], 1) == round(work[168] / work[50], 1) == 2.5
+    assert not any(found[number].loss_change_from_step.is_clear for number in (185, 120, 203))
+    assert math.expm1(found[50].loss_change.mean) == pytest.approx(-1 / 7, abs=0.01)
+    assert not found[50].loss_change_on_new_folds.is_clear
+
+
 def test_what_the_search_page_does_not_exclude_is_in_its_table():
     text = search_page()
     found = {one.name: one.loss_change for one in tables.ablations(load(TRACKED))}
@@ -85,7 +116,7 @@ def test_what_rounding_does_to_step_3_on_the_search_page_is_in_the_records():
     assert recipes[0] == recipes[1] and step.keys() == trial.keys()
     assert all(math.isclose(step[seed].opening_loss, trial[seed].opening_loss, rel_tol=1e-5) for seed in step)
     later, earlier = (statistics.fmean(one.loss for one in runs.values()) for runs in (step, trial))
-    assert f"there its loss is {later:.4f}, here, as trial 50, {earlier:.4f}" in search_page()
+    assert f"there its loss is {later:.4f}; here, as trial 50, it was {earlier:.4f} with these six" in search_page()
 
 
 def test_more_work_gains_what_the_search_page_says():
@@ -93,5 +124,7 @@ def test_more_work_gains_what_the_search_page_says():
     reached = {one.name: [run.accuracy for run in one.records] for one in found}
     gain = welch(reached["3"], reached["2-views"])
     assert gain.is_clear and 0.0002 < gain.mean < 0.001
+    assert welch(reached["3"], reached["4-views"]).is_clear
+    assert not welch(reached["2-views"], reached["4-views"]).is_clear
     for without, taught in (("3", "assisted"), ("2-views", "assisted-2-views")):
         assert not welch(reached[without], reached[taught]).is_clear

@@ -100,6 +100,15 @@ def test_slices_show_numbers_and_names(many):
     figure.canvas.draw()
 
 
+@pytest.mark.parametrize("name", figures.WORDS)
+def test_the_name_of_every_choice_fits_under_its_panel(many, name):
+    figure = figures.slices(many[:20], [name] * figures.ACROSS, "a title")
+    figure.canvas.draw()
+    boxes = [axis.xaxis.label.get_window_extent() for axis in figure.axes]
+    ends = [end for box in boxes for end in (box.x0, box.x1)]
+    assert ends == sorted(ends) and ends[0] >= 0 and ends[-1] <= figure.bbox.x1
+
+
 def test_bars_show_importances():
     others = {f"choice {number}": 0.001 for number in range(20)}
     (axis,) = figures.importances({"peak": 0.7, "teacher": 0.2} | others, "a title").axes

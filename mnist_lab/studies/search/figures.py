@@ -39,7 +39,7 @@ WORDS = {  # for what the choices of a trial are called
     "shear": "shear, degrees",
     "elastic": "elastic distortion, pixels",
     "clean epochs": "epochs without distortions",
-    "teacher": "share of the label taken from the average",
+    "teacher": "teacher's share of the label",
 }
 STATES = {"complete": (COLOURS[0], "trained on all its folds"), "pruned": ("#bbbbbb", "given up before")}
 SHADES = {"better": COLOURS[2], "worse": COLOURS[1], "no difference": "#777777"}

@@ -46,7 +46,7 @@ def test_a_tracked_recipe_still_starts_training_as_its_record_says(path, recipes
     recipe = own(**record.recipe) if own else recipes[record.kind, record.name]
     assert asdict(recipe) == record.recipe
     if isinstance(recipe, Assisted):
-        pytest.skip("its five teachers would be trained first, for minutes")
+        pytest.skip("its teachers would be trained first, for minutes")
     settings = replace(record.settings, device="cpu")
     opening = measure_opening(recipe, load_data(settings), settings)
     assert math.isclose(opening, record.opening_loss, rel_tol=tolerance(record.name))

@@ -68,9 +68,10 @@ def compare(records: Iterable[Record], epochs: int, tried: Iterable[Trial], step
 
 def trial_of(step: Recipe, tried: Iterable[Trial]) -> int | None:
     """Return the number of the trial that chose what ``step`` 3 does; None if none did."""
+    if step.model != "CompactNet":  # which COMPACT is, and nothing else the series has
+        return None
     recipe = asdict(Variant(**asdict(step), family=FAMILY, name="", change="", layers=COMPACT))
-    same = (one.number for one in tried if step.model == "CompactNet" and is_of(recipe, one.choices))
-    return next(same, None)
+    return next((one.number for one in tried if is_of(recipe, one.choices)), None)
 
 
 def differences(

@@ -40,6 +40,12 @@ SET_UP = ["venv", "pip", "pip"]
 FOR_TESTS = ["tests/requirements.txt", "mnist_lab/cloud/requirements.txt"]  # are installed for the tests alone
 
 
+@pytest.fixture(autouse=True)
+def no_python_of_ones_own(monkeypatch):
+    """Whoever runs the tests may have chosen an interpreter, which would be taken in place of the stand-in."""
+    monkeypatch.delenv("PYTHON", raising=False)
+
+
 @pytest.fixture
 def checkout(tmp_path):
     """A checkout with the scripts alone; returns a function that runs one and says (exit code, calls, text)."""

@@ -103,7 +103,7 @@ def test_why_step_3_stays_as_it_is_on_the_search_page_is_in_the_records():
 def test_what_the_search_page_does_not_exclude_is_in_its_table():
     text = search_page()
     found = {one.name: one.loss_change for one in tables.ablations(load(TRACKED))}
-    for name in ("average-head", "full-convolutions", "no-average", "constant"):
+    for name in ("average-head", "full-convolutions", "no-average", "constant", "no-clean-end"):
         assert f"p to {100 * math.expm1(found[name].interval[1]):.0f} % more" in text, name
 
 

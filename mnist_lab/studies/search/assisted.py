@@ -60,7 +60,7 @@ def trained(recipe: AnyRecipe, images: Split, count: int) -> list[nn.Sequential]
     """Return ``count`` networks of a recipe, trained on the CPU on ``images`` from seeds of their own.
 
     What other random numbers are drawn afterwards does not depend on whether they were trained just now. Raises what
-    :func:`experiment.train` raises, and OSError.
+    :func:`experiment.train` and :func:`weights.keep` raise.
     """
     data = hashlib.sha256(images.images.numpy().tobytes() + images.labels.numpy().tobytes()).hexdigest()
     name = hashlib.sha256(json.dumps([asdict(recipe), data]).encode()).hexdigest()[:16]

@@ -148,8 +148,8 @@ def frontier(step: Recipe) -> list[Variant]:
 def tracks(step: Recipe) -> list[Variant]:
     """Return ``step`` with more work: several views of every image in a batch, or teachers that are trained first.
 
-    Updates are as many as ever, with several views each of so many times the work. A teacher costs one more training,
-    and a third of an update more for each update in which it is asked.
+    Updates are as many as ever, with several views each of so many times the work. A teacher costs one more training;
+    to ask it in an update costs a third of the update's work, too.
     """
     change = partial(vary, step, "track")
     twice, fourfold = (change(f"{many}-views", f"{many} views of every image in a batch", views=many) for many in VIEWS)

@@ -1,14 +1,21 @@
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from itertools import repeat
+from pathlib import Path
 
 import pytest
+import torch
 
 from mnist_lab import cli
-from mnist_lab.analysis import fresh, kept, tables
+from mnist_lab.analysis import ensembles, fresh, handwriting, kept, networks, parts, probabilities, tables
 from mnist_lab.analysis.networks import AnalysisError, of_seeds
 from mnist_lab.analysis.parts import MAKERS, Bench
 from mnist_lab.evidence.records import read_list, write, write_list
+from mnist_lab.use.handwriting import Handwriting
+from mnist_lab.use.reading import CONFIDENCE, load_confidence
+from mnist_lab.writers import deal
 
 
 def test_an_unknown_part_is_refused_with_the_nearest(capsys):
@@ -90,8 +97,6 @@ def test_probabilities_are_made_and_packed(bench, mnist):
     """A network, one epoch of 300 images."""
     made = MAKERS["probabilities"](bench)
     assert [path.name for path in made] == ["probabilities.json", "probabilities-3-test.xz"]
-    from mnist_lab.analysis import probabilities
-
     packed = probabilities.read_index(bench.out)["3", "test"]
     assert packed.trained == bench.trained("3")
     found = probabilities.unpack(packed, bench.out)
@@ -101,8 +106,6 @@ def test_probabilities_are_made_and_packed(bench, mnist):
 
 
 def test_an_index_keeps_what_is_tracked_and_of_todays_recipe(bench, mnist):
-    from mnist_lab.analysis import parts, probabilities
-
     made = MAKERS["probabilities"](bench)
     packed = probabilities.read_index(bench.out)["3", "test"]
     written = packed.model_copy(
@@ -121,7 +124,7 @@ def test_an_index_keeps_what_is_tracked_and_of_todays_recipe(bench, mnist):
 
 
 def test_robustness_that_is_tracked_is_not_made_again(bench, mnist, recipe, monkeypatch):
-    from mnist_lab.analysis import networks, robustness
+    from mnist_lab.analysis import robustness
 
     monkeypatch.setattr(robustness, "CORRUPTIONS", {"blur": robustness.CORRUPTIONS["blur"]})
     monkeypatch.setattr(networks, "published_third_steps", lambda: {"A3": recipe})
@@ -163,6 +166,72 @@ def test_every_file_of_a_part_is_made(bench, mnist, part):
     """Of networks of one epoch of 300 images."""
     made = MAKERS[part](bench)
     assert made and all(path.parent == bench.out and path.stat().st_size for path in made)
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Trains nothing: the network of seed s reads its last digit in every image."""
+    monkeypatch.setattr(Bench, "train", lambda self, trainings: None)
+
+    def answer(training, folder, split):
+        return torch.eye(10)[training.seed % 10].expand(len(split), 10)
+
+    monkeypatch.setattr(networks, "probabilities", answer)
+    monkeypatch.setattr(ensembles, "probabilities", answer)
+
+
+def test_networks_judge_writers_that_they_were_not_trained_on(bench, mnist, writers, untrained):
+    index, written, sure = MAKERS["writers"](bench)
+    packed = probabilities.read_index(bench.out)["3", "held-out"]
+    found = probabilities.unpack(packed, bench.out)
+    judges = deal(writers["train"])
+    assert (found.probabilities[0].argmax(-1) == judges).all()
+    assert packed.correct == [int((judges == mnist.train.labels.numpy()).sum())]
+    told = load_confidence(sure)
+    assert (told.images, told.networks, told.scored_on, told.sure_from) == (60_000, 6, "held-out", 1)
+    assert told.recipe == asdict(bench.steps()["3"]) and index.parent == written.parent == sure.parent == bench.out
+
+
+def test_an_ensemble_is_asked_together_and_one_by_one(bench, mnist, monkeypatch):
+    trainings = of_seeds("3", bench.steps()["3"], range(3), bench.settings)
+    said = torch.rand(3, len(mnist.test), 10, generator=torch.Generator().manual_seed(0))
+    monkeypatch.setattr(ensembles, "probabilities", lambda training, folder, split: said[training.seed])
+    told = ensembles.score(7, trainings, bench.networks)
+    labels, all_of_them = mnist.test.labels.numpy(), said.double().numpy()
+    assert told["errors_by_vote"] == (ensembles.vote(all_of_them) != labels).sum()
+    assert told["errors_by_mean"] == (ensembles.mean_answer(all_of_them) != labels).sum() != told["errors_by_vote"]
+    assert told["errors_alone"] == [int((one.argmax(-1) != mnist.test.labels).sum()) for one in said]
+    assert (told["networks"], told["trial"], told["parameters"]) == (3, 7, 3 * 7946)
+
+
+def test_ensembles_are_scored_trial_by_trial(bench, mnist, untrained):
+    longer = replace(bench, changes={"EPOCHS": 15}, seeds=2)  # as long as a step, which no network here trains
+    (path,) = MAKERS["ensembles"](longer)
+    found = read_list(path, ensembles.Shared)
+    assert [(one.networks, one.trial) for one in found] == [(size, trial) for size in (2, 3, 8) for trial in (0, 1)]
+    assert all(one.errors_alone[0] == int((mnist.test.labels != one.trial * one.networks % 10).sum()) for one in found)
+
+
+def test_drawings_are_read_by_the_networks_of_step_3(bench, mnist, monkeypatch, tmp_path):
+    def made_writers(bench):
+        bench.out.mkdir()
+        return [Path(shutil.copy(CONFIDENCE, bench.out))]
+
+    drawn = (255 - mnist.test.images[0, 0].numpy(), 7)
+    monkeypatch.setattr(parts, "QUICK_IMAGES", 20)
+    monkeypatch.setattr(parts, "make_writers", made_writers)
+    monkeypatch.setattr(handwriting, "COLLECTIONS", {"Endless": lambda: repeat(drawn)})
+    sure, path = MAKERS["handwriting"](bench)
+    (reader,) = Handwriting.model_validate_json(path.read_bytes()).readers
+    assert sure.name == CONFIDENCE.name and (reader.seed, list(reader.collections)) == (0, ["Endless"])
+    assert reader.collections["Endless"].wrong["fitted"] in (0, parts.QUICK_IMAGES)  # all are alike
+
+
+def test_fresh_digits_are_counted(training, store, digits, monkeypatch):
+    monkeypatch.setattr(fresh, "load_lost_digits", lambda: digits.test)
+    said = networks.probabilities(training, store, digits.test)
+    right = int((said.argmax(1) == digits.test.labels).sum())
+    assert fresh.score(training, store) == right and 0 < right < len(digits.test)
 
 
 def test_what_was_read_of_fresh_digits_is_sorted_by_recipe(recipe):

@@ -40,17 +40,22 @@ def losses(plan) -> list[float]:
 
 @contextlib.contextmanager
 def once_a_seed_is_kept(store: Path, do):
-    """Call ``do`` as soon as ``store`` holds a whole record."""
+    """Call ``do`` as soon as ``store`` holds a whole record, unless the block ends before."""
+    ended = threading.Event()
 
     def wait():
         while not any(path.read_bytes().endswith(b"\n") for path in store.rglob("*.jsonl")):
-            time.sleep(0.02)
+            if ended.wait(0.02):
+                return
         do()
 
-    thread = threading.Thread(target=wait, daemon=True)
+    thread = threading.Thread(target=wait)
     thread.start()
-    yield
-    thread.join()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_numbers_do_not_depend_on_who_trains(plan, losses, tmp_path):

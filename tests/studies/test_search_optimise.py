@@ -1,5 +1,6 @@
 """Tests of the search. The executor is this process itself; a few of the embedded digits stand in for MNIST."""
 
+import math
 from concurrent.futures import Executor, Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, replace
@@ -92,8 +93,22 @@ def test_what_is_behind_after_a_fold_is_given_up(search, make_record):
 
 
 def test_the_baseline_comes_to_all_folds(search, make_record):
-    study = search(Scripted(make_record, lambda number, fold: 0.9 if number == 0 else 0.02), at_once=2)
+    """Even if others were better before its first fold is done."""
+
+    class Slow(Scripted):
+        def submit(self, function, plan, fold, ceilings):
+            future = super().submit(function, plan, fold, ceilings)
+            if self.work[-1] == (0, 0):
+                self.done, self.first = future.result(), Future()
+                return self.first
+            if self.work[-1] == (4, 0):
+                self.first.set_result(self.done)
+            return future
+
+    executor = Slow(make_record, lambda number, fold: 0.9 if number == 0 else 0.02)
+    study = search(executor, at_once=2)
     assert study.trials[0].state == TrialState.COMPLETE
+    assert executor.work.index((0, 1)) > executor.work.index((3, 0))
 
 
 def test_the_starting_points_come_first(search, make_record):
@@ -277,9 +292,11 @@ def test_too_large_a_network_is_not_trained(search, make_record, monkeypatch):
 
 
 def test_hopeless_is_what_is_far_above_the_others_late_in_a_run(search, make_record, storage):
-    study = search(Scripted(make_record, lambda number, fold: 0.02 + number / 1000), trials=9, at_once=1)
-    assert optimise.ceilings(study) == pytest.approx([1.5 * 0.048, 1.5 * 0.048, 1.5 * 0.024])
-    assert optimise.ceilings(optimise.open_study(InMemoryStorage())) == []
+    executor = Scripted(make_record, lambda number, fold: 0.02 + number / 1000)
+    few = search(executor, trials=7, epochs=6, at_once=1)
+    assert optimise.ceilings(few) == []
+    study = search(executor, trials=9, epochs=6, at_once=1)
+    assert optimise.ceilings(study) == pytest.approx([math.inf, *[1.5 * 0.048] * 4, 1.5 * 0.024])
 
 
 def test_a_fold_is_given_up_as_soon_as_it_is_hopeless(settings):
@@ -290,6 +307,13 @@ def test_a_fold_is_given_up_as_soon_as_it_is_hopeless(settings):
     given_up = optimise.train_fold(plan, 0, [9.0, 0.001, 0.001])
     assert given_up.loss == pytest.approx(whole.history[1].test.loss)
     assert "after epoch 2" in given_up.why
+
+
+def test_a_fold_that_diverges_has_no_loss(settings, monkeypatch):
+    recipe = space.choose(space.starting_points()[0], STEP, 3)
+    monkeypatch.setattr(optimise, "train_alone", lambda *run: Diverged("epoch 1: the loss is nan"))
+    given_up = optimise.train_fold(optimise.Plan("trial", "trial-0", "", recipe, settings, [0]), 0, [])
+    assert given_up == optimise.GivenUp("epoch 1: the loss is nan", None)
 
 
 def test_a_confirmation_of_other_epochs_has_records_of_its_own(search, make_record, settings):

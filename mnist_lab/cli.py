@@ -36,8 +36,10 @@ def main(arguments: list[str] | None = None, commands: argparse.ArgumentParser |
         discard_output()
         return 141  # as if SIGPIPE had ended it, which Windows lacks
     except OSError as error:
-        print(f"\nerror: {error}. Check the disk and its permissions", file=sys.stderr)
-        if error.filename is None:  # stdout itself
+        of_a_file = error.errno and not isinstance(error, ConnectionError)
+        advice = ". Check the disk and its permissions" if of_a_file else ""
+        print(f"\nerror: {error}{advice}", file=sys.stderr)
+        if of_a_file and error.filename is None:  # stdout itself
             discard_output()
         return 1
     except LabError as error:
@@ -46,7 +48,7 @@ def main(arguments: list[str] | None = None, commands: argparse.ArgumentParser |
     except ModuleNotFoundError as error:  # of an extra that was not installed
         if (error.name or "mnist_lab").startswith("mnist_lab"):
             raise
-        print(f'\nerror: {error.name} is not installed: in the checkout, pip install ".[train]"', file=sys.stderr)
+        print(f'\nerror: {error.name} is not installed: in the checkout, pip install -e ".[train]"', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("\nstopped by Ctrl-C; what had finished is in runs/", file=sys.stderr)

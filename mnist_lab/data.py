@@ -83,7 +83,6 @@ def load_mnist(folder: str | Path | None = None) -> Dataset:
 
     ``folder`` (or the environment variable MNIST_LAB_DATA) is read and never written to; see :func:`find_files` for
     the forms it may have. Without one, ``data/`` of the checkout is used and filled by a download on first use.
-
     Raises DataNotFound if there is nothing to load, and DataCorrupt if a file is damaged.
     """
     contents = read_files("MNIST", MNIST_SHA256, folder)
@@ -102,10 +101,7 @@ def read_files(
 
     ``folder``, the download and what is raised are as in :func:`load_mnist`.
     """
-    given = folder or os.environ.get("MNIST_LAB_DATA")
-    root = Path(os.path.expanduser(given or ROOT / "data"))
-    # A notebook runs in a folder of its own: what is relative may be so to the checkout.
-    root = (root if root.exists() else ROOT / root).absolute()
+    given, root = folder or os.environ.get("MNIST_LAB_DATA"), data_folder(folder)
     files = find_files(root, kind, sha256)
     missing = [name for name, paths in files.items() if not paths]
     if missing:
@@ -118,29 +114,43 @@ def read_files(
     return {name: read_verified(paths, sha256[name]) for name, paths in files.items()}
 
 
+def data_folder(given: str | Path | None = None) -> Path:
+    """Return the folder that was ``given``, else that of MNIST_LAB_DATA, else ``data/`` of the checkout."""
+    root = Path(os.path.expanduser(given or os.environ.get("MNIST_LAB_DATA") or ROOT / "data"))
+    return (root if os.path.exists(root) else ROOT / root).absolute()  # a notebook runs in a folder of its own
+
+
 def find_files(root: Path, kind: str, names: Iterable[str]) -> dict[str, list[Path]]:
-    """Return where in ``root`` each file of torchvision's dataset ``kind`` may be; DataCorrupt if one may not look.
+    """Return where in ``root`` each file of torchvision's dataset ``kind`` may be.
 
     As it is or gzipped, called ``train-images-idx3-ubyte`` or ``train-images.idx3-ubyte``, in the folder itself, in
-    ``raw/``, in ``MNIST/raw/`` (for MNIST), or one folder deeper, as some archives unpack.
+    ``raw/``, in ``MNIST/raw/`` (for MNIST), or one folder deeper, as some archives unpack. Raises DataCorrupt if one is
+    missing where one may not look.
     """
-    found: dict[str, list[Path]] = {}
-    places = [f"{above}{place}" for above, place in product(("", "*/"), (f"{kind}/raw/", "raw/", ""))]
-    try:
-        for name in names:
+    found, closed = {name: [] for name in names}, []
+
+    def look(folder: Path) -> list[str]:
+        try:
+            return sorted(os.listdir(folder))
+        except OSError as error:  # Path.glob would pass over a folder that one may not read
+            if folder in own and not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+                closed.append(error)
+            return []
+
+    own = (root / kind / "raw", root / "raw", root)
+    for above, place in product((root, *(root / name for name in look(root))), (f"{kind}/raw", "raw", "")):
+        inside = look(above / place)
+        for name, paths in found.items():
             spellings = [f"{stem}{end}" for stem in (name, name.replace("-idx", ".idx")) for end in ("", ".gz")]
-            patterns = [f"{place}{spelling}" for place, spelling in product(places, spellings)]
-            found[name] = [path for pattern in patterns for path in sorted(root.glob(pattern)) if path.is_file()]
-    except OSError as error:
-        raise DataCorrupt(f"cannot look into {root}: {error.strerror}. Check its permissions") from error
+            there = (above / place / one for one in spellings if one in inside)
+            paths += (path for path in there if not os.path.isdir(path))
+    if closed and not all(found.values()):
+        raise DataCorrupt(f"cannot look into {closed[0].filename}: {closed[0].strerror}. Check its permissions")
     return found
 
 
 def read_verified(paths: list[Path], sha256: str) -> bytearray:
-    """Return the content of the first of ``paths`` that has this SHA-256, unzipped.
-
-    Raises DataCorrupt, which names the last one, if none has.
-    """
+    """Return the first of ``paths`` with this SHA-256, read and unzipped; DataCorrupt names the last if none has it."""
     for path in paths:
         try:
             content = path.read_bytes()

@@ -139,7 +139,7 @@ def fold_batch_norm(model: nn.Sequential) -> nn.Sequential:
         position = len(folded) - 1
         while position > 0 and isinstance(folded[position], nn.MaxPool2d):
             position -= 1
-        commutes = position == len(folded) - 1 or layer.weight.min() > 0
+        commutes = position == len(folded) - 1 or layer.weight is None or layer.weight.min() > 0
         if position < 0 or not isinstance(folded[position], nn.Conv2d) or not commutes:
             position = len(folded)
             folded.append(identity(layer.running_mean))

@@ -79,13 +79,13 @@ def find_data(folder: Path | None, parameters: dict[str, object]) -> dict[str, o
     that was asked for by name is never replaced by something else. To score on held-out writers, it has to be known who
     they are. Raises DataNotFound or DataCorrupt.
     """
-    from mnist_lab.data import DIGITS_NAME, DataNotFound, load_mnist
+    from mnist_lab.data import DIGITS_NAME, DataNotFound, data_folder, load_mnist
     from mnist_lab.runtime import pick_device
     from mnist_lab.writers import load_writers
 
     given = folder or os.environ.get("MNIST_LAB_DATA")
     if given:  # kernels and workers run in other folders, where a relative path would mean another place
-        os.environ["MNIST_LAB_DATA"] = str(Path(os.path.expanduser(given)).resolve())
+        os.environ["MNIST_LAB_DATA"] = str(data_folder(given))
     if parameters.get("DATA", "MNIST") != "MNIST":
         return {}
     try:

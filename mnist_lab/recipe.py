@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from types import ModuleType
 from typing import Annotated, Literal, Protocol
 
 import torch
@@ -77,7 +78,7 @@ class Recipe:
     shift: Annotated[int, Field(ge=0, le=27)]  # pixels, either way
     scale: Annotated[float, Field(ge=0, le=0.9)]  # fraction, larger or smaller
     shear: Annotated[float, Field(ge=0, le=60)]  # degrees, either way
-    clean_epochs: Annotated[int, Field(ge=0, le=1000)]  # last epochs, on images as they are
+    clean_epochs: Annotated[int, Field(ge=0, le=1000)]  # last epochs, but not the first, on images as they are
     engine: Annotated[str, one_of(ENGINES)]  # of the augmentation
 
     def network(self) -> nn.Sequential:
@@ -91,7 +92,7 @@ class Recipe:
     def augment(self) -> Augment | None:
         """Return what distorts the batches of a run, but for its last epochs; None if nothing does."""
         engine = self.distort()
-        return CleanEnd(engine, self.epochs - self.clean_epochs) if engine and self.clean_epochs else engine
+        return CleanEnd(engine, max(1, self.epochs - self.clean_epochs)) if engine and self.clean_epochs else engine
 
     def distort(self) -> Augment | None:
         """Return the engine that distorts a batch; None if nothing is to be distorted."""
@@ -152,8 +153,8 @@ def read_parameters(parameters: Mapping[str, object]) -> tuple[Recipe, Settings]
     ParameterError, which says which parameter it is and what it should be. MODEL may also be a class.
     """
     known = [field.name.upper() for kind in (Recipe, Settings) for field in fields(kind)]
-    for name in parameters:
-        if name not in known:
+    for name, value in parameters.items():
+        if name not in known and not isinstance(value, ModuleType):  # as torch.nn.functional is imported
             raise ParameterError(f"unknown parameter {name}" + (hint(name, known) or f": there are {', '.join(known)}"))
     missing = [name for name in known if name not in parameters]
     if missing:

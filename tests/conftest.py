@@ -18,7 +18,7 @@ from mnist_lab.data import Dataset, Split
 from mnist_lab.evidence.records import Mistake, Record
 from mnist_lab.fields.trace import Facts
 from mnist_lab.recipe import Recipe, Settings
-from mnist_lab.runtime import ROOT, Environment
+from mnist_lab.runtime import Environment
 from mnist_lab.training import Epoch, Metrics
 from mnist_lab.writers import QMNIST_SHA256, Writers, load_writers
 
@@ -32,17 +32,17 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def mnist() -> Dataset:
-    given = os.environ.get("MNIST_LAB_DATA")
-    if not given and not all(data.find_files(ROOT / "data", "MNIST", data.MNIST_SHA256).values()):
+    folder = data.data_folder()
+    if not os.environ.get("MNIST_LAB_DATA") and not all(data.find_files(folder, "MNIST", data.MNIST_SHA256).values()):
         pytest.skip("MNIST is not on this machine: set MNIST_LAB_DATA")
-    return data.load_mnist(given or ROOT / "data")  # a folder that was named must hold it
+    return data.load_mnist(folder)  # one that was named must hold it
 
 
 @pytest.fixture(scope="session")
 def writers() -> dict[str, Writers]:
     """Who wrote MNIST's training images ("train") and test images ("test")."""
-    folder = os.environ.get("MNIST_LAB_DATA") or ROOT / "data"
-    if not all(data.find_files(Path(folder), "QMNIST", QMNIST_SHA256).values()):
+    folder = data.data_folder()
+    if not all(data.find_files(folder, "QMNIST", QMNIST_SHA256).values()):
         pytest.skip("QMNIST's label files are not on this machine")
     return {part: load_writers(part, folder) for part in ("train", "test")}
 

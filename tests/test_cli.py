@@ -3,6 +3,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -47,6 +48,8 @@ def test_wrong_usage_is_exit_code_2(capsys, arguments):
         (LabError("what to do"), 1, "error: what to do"),
         (DataNotFound("where to look"), 1, "error: where to look"),
         (OSError(errno.ENOSPC, "No space left", "/here"), 1, "No space left: '/here'. Check the disk"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), 1, "reset by peer\n"),
+        (OSError("a scheduler has gone"), 1, "error: a scheduler has gone\n"),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C"),
         (Interrupted(signal.SIGTERM), 143, "stopped by SIGTERM"),
     ],
@@ -136,8 +139,10 @@ def test_every_command_is_explained(capsys):
     with pytest.raises(SystemExit):
         cli.main(["--help"])
     said = capsys.readouterr().out
-    for verb in ("run", "pages", "study", "reproduce", "search", "bench", "results", "models", "workbook", "sagemaker"):
-        assert f"\n    {verb}" in said
+    (verbs,) = (action for action in cli.parser()._actions if isinstance(action, argparse._SubParsersAction))
+    assert {"run", "ablate", "predict", "export"} <= verbs.choices.keys()
+    for verb in verbs.choices:
+        assert re.search(rf"^    {verb}(  +|\n +)\w", said, re.MULTILINE), verb
 
 
 def test_every_network_is_listed_with_its_origin(capsys):

@@ -61,7 +61,7 @@ def augmentation_preview(split: Split, augment: Augment | None, title: str, rows
             show_image(axis, 255 * image[0])
             outline(axis, (0, image.shape[-1] - 1), image.shape[-1], color="#999999", linewidth=0.6)
     axes[0].set_title("original", fontsize=9)
-    axes[1].set_title("drawn anew each time", fontsize=9, loc="left")
+    axes[1].set_title("drawn anew each time" if augment else "nothing is distorted", fontsize=9, loc="left")
     return figure
 
 

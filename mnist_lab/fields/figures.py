@@ -52,8 +52,8 @@ def network_diagram(model: nn.Sequential, split: Split, title: str) -> Figure:
     """
     rows = trace(model)
     ends = list(itertools.accumulate(len(leaves(block)) for block in model))
-    last = [[row for row in rows if row.position < end][-1] for end in ends]  # of each block
-    shown = [place for place, row in enumerate(last) if place == 0 or row != last[place - 1]]
+    last = [next((row for row in reversed(rows) if row.position < end), None) for end in ends]  # up to each block's end
+    shown = [place for place, row in enumerate(last) if row and (place == 0 or row != last[place - 1])]
     figure = Figure(figsize=(1.45 * (len(shown) + 1), 3.6), layout="constrained")
     figure.suptitle(title)
     above, below = figure.subplots(2, len(shown) + 1, height_ratios=(1, 1.9))

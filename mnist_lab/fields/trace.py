@@ -17,8 +17,8 @@ from mnist_lab.models import BatchNorm, count_parameters, fold_batch_norm, leave
 POOLING = (nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 WITH_KERNEL = (nn.Conv2d, nn.Linear, *POOLING)  # layers that get a row: their units may see several places at once
 POINTWISE = (  # layers whose units see one place each
-    nn.BatchNorm2d, nn.ReLU, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Dropout, nn.Dropout2d, nn.Identity, nn.Flatten,
-    nn.LogSoftmax,
+    nn.BatchNorm2d, nn.Dropout, nn.Dropout2d, nn.ELU, nn.Flatten, nn.GELU, nn.Hardswish, nn.Hardtanh, nn.Identity,
+    nn.LeakyReLU, nn.LogSoftmax, nn.Mish, nn.ReLU, nn.SiLU, nn.Sigmoid, nn.Softmax, nn.Tanh,
 )  # fmt: skip
 
 
@@ -89,6 +89,8 @@ def trace(model: nn.Sequential, size: int = 28) -> list[Row]:
                     channels, side = shape_out
                 elif not isinstance(layer, POINTWISE):
                     raise ValueError(f"cannot trace {type(layer).__name__}: its receptive field is not known here")
+                elif isinstance(layer, nn.BatchNorm2d) and layer.running_mean is None:
+                    raise ValueError(f"cannot trace {layer}: without running statistics it sees all images of a batch")
                 elif own := count_parameters(layer):
                     if not rows:
                         raise ValueError(f"cannot trace {layer}: it has parameters, but follows no convolution")

@@ -90,7 +90,8 @@ def conduct(folder: Path, state: State, root: Path = ROOT, processes: int | None
     waiting = [step for step in find_steps(root) if step.number in state.steps and step.number not in state.done]
     for step in waiting:
         pending(folder, step).touch()
-    side_by_side = min(processes or usable_processes(int(state.parameters.get("THREADS", 1))), len(waiting))
+    threads = [int((step.defaults() | state.parameters).get("THREADS", 1)) for step in waiting]
+    side_by_side = min(processes or usable_processes(max(threads, default=1)), len(waiting))
     if side_by_side > 1:
         waiting.insert(1, waiting.pop())
     lines: SimpleQueue[str] = SimpleQueue()

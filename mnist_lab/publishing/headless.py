@@ -75,7 +75,7 @@ def execute(source: Path, output: Path, parameters: Mapping[str, object] | None 
     except PapermillException as error:
         raise NotebookError(f"{source.name} failed: {str(error).strip().splitlines()[-1]}\nSee {output}") from error
     except (OSError, UnicodeError) as error:
-        raise NotebookError(f"cannot write {output}: {getattr(error, 'strerror', None) or error}") from error
+        raise NotebookError(f"{source.name} could not be executed into {output}: {error}") from error
     except RuntimeError as error:  # nbclient: the kernel died
         reason = " ".join(str(error).split())
         raise NotebookError(f"{source.name} failed: {reason} (did memory run out?)\nSee {output}") from error
@@ -100,8 +100,8 @@ def faults(notebook: NotebookNode) -> list[str]:
 
 
 def code_cells(notebook: NotebookNode) -> list[NotebookNode]:
-    """Return a notebook's code cells in order."""
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+    """Return a notebook's code cells in order, without empty ones, which Jupyter adds and does not execute."""
+    return [cell for cell in notebook.cells if cell.cell_type == "code" and cell.source.strip()]
 
 
 def read(path: Path) -> NotebookNode:

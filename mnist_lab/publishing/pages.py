@@ -90,15 +90,16 @@ def make_blocks(records: Sequence[Record]) -> dict[str, str]:
         own = list(group)
         cpu = [record for record in own if record.device_type == "cpu"]
         gpu = [record for record in own if record.device_type != "cpu" and record.kind == "step"]
-        lines = [step_line(cpu or own), *(f"**On a GPU:** {beside(run, cpu)}." for run in gpu)]
+        lines = [step_line(cpu or own, alone=not (cpu and gpu))]
+        lines += [f"**On a GPU:** {beside(run, cpu)}." for run in gpu if run.seed == gpu[0].seed]
         blocks[f"step-{step}"] = "\n\n".join(lines)
     return blocks
 
 
-def step_line(records: Sequence[Record]) -> str:
-    """Return one sentence on all seeds of a step, and one on the seed that its notebook shows.
+def step_line(records: Sequence[Record], *, alone: bool = True) -> str:
+    """Return one sentence on all seeds of a step, and one on the first, which its notebook shows.
 
-    ``records`` are those of one step, on one kind of device.
+    ``records`` are those of one step, on one kind of device; unless it is ``alone``, the notebook may be of another.
     """
     shown = [record for record in records if record.seed == records[0].seed]
     final = next(record for record in shown if record.kind == "step")
@@ -111,4 +112,5 @@ def step_line(records: Sequence[Record]) -> str:
     )
     if result.seeds == 1:
         return f"**Result** of {told}"
-    return f"**Mean of {result.seeds} seeds:** {mean_and_sd(result.mean, result.sd)} %. The notebook shows {told}"
+    where = "The notebook shows" if alone else "On a CPU,"
+    return f"**Mean of {result.seeds} seeds:** {mean_and_sd(result.mean, result.sd)} %. {where} {told}"

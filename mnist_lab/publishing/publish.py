@@ -45,8 +45,8 @@ def publish(folder: Path, root: Path = ROOT) -> list[Path]:
     """Replace the tracked notebooks, figures, records and weights of the steps by those of the run in ``folder``.
 
     What the steps no longer make is removed. Everything is checked before the first file is written. Returns the
-    files written; raises UsageError, NotebookError or WeightsError with everything as it was, and OSError from a full
-    disk: git restore brings the old files back.
+    files written; raises UsageError, NotebookError, RecordError or WeightsError with everything as it was, and OSError
+    from a full disk: git restore brings the old files back.
     """
     steps, made = find_steps(root), records.load(folder)
     check_records(steps, made)
@@ -93,9 +93,9 @@ def replace_records(made: list[Record], root: Path) -> list[Path]:
     Other seeds stay, and so do those of another kind of device, as long as they are of the same recipe.
     """
     recipes = {record.name: record.recipe for record in made}
+    known = {path: records.load_file(path) for path in tracked_steps(root).glob("*.jsonl")}
     written = records.merge(made, tracked_steps(root).parent)
-    for path in tracked_steps(root).glob("*.jsonl"):
-        first = records.load_file(path)[0]
-        if path not in written and recipes.get(first.name) != first.recipe:
+    for path, found in known.items():
+        if path not in written and any(recipes.get(one.name) != one.recipe for one in found):
             path.unlink()
     return written

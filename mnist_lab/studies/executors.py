@@ -59,7 +59,7 @@ class Cluster(Executor):
         try:
             from distributed import Client
         except ImportError:
-            raise StudyError('a cluster needs Dask: in the checkout, pip install ".[cluster]"') from None
+            raise StudyError('a cluster needs Dask: in the checkout, pip install -e ".[cluster]"') from None
         try:
             self.client = Client(address, timeout=timeout)  # seconds
         except (OSError, ValueError) as error:

@@ -4,14 +4,12 @@ Semeion (Semeion Research Center, Rome; UCI, doi 10.24432/C5SC8V) has about 80 w
 1998; UCI, doi 10.24432/C50P49) 13 in this part, USPS (Hull, IEEE TPAMI 1994) envelopes of the US postal service.
 """
 
-import os
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from mnist_lab.data import DataNotFound, Split, load_mnist, read_verified
+from mnist_lab.data import DataNotFound, Split, data_folder, load_mnist, read_verified
 from mnist_lab.runtime import ROOT
 
 SHA256 = {
@@ -80,7 +78,7 @@ def find(name: str) -> bytes:
 
     Raises DataNotFound, and DataCorrupt.
     """
-    root = Path(os.environ.get("MNIST_LAB_DATA", ROOT / "data"))
+    root = data_folder()
     paths = sorted(root.rglob(name))
     if not paths:
         raise DataNotFound(f"{name} is not in {root}: get it from https://archive.ics.uci.edu")

@@ -2,7 +2,6 @@
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -18,7 +17,7 @@ NEAR = 1e-4  # ONNX: the largest difference of a logit that rounding may make
 MOST_DIFFERENT = 0.01  # integers: the largest share of images that may be read otherwise; of step 3, it is 0.0008
 CALIBRATION = 1000  # training images on which the ranges of 8-bit numbers are measured
 PROGRAM = Path(__file__).with_name("int8.c")
-EXTRA = 'pip install ".[export]"'
+EXTRA = 'pip install -e ".[export]"'
 PREPROCESSING = (
     "images: (N, 1, 28, 28), float32, 0 for paper and 1 for ink (white on black). A digit is cropped to its ink, "
     "scaled by area until its longer side has 20 pixels, divided by its largest value, and pasted so that its centre "
@@ -69,12 +68,11 @@ def run(form: str, network: Network, folder: Path, data: Path | None, *, must_ch
 def find_mnist(folder: Path | None):
     """Return MNIST from ``folder``, MNIST_LAB_DATA or the checkout, or None; and then why not."""
     try:
-        from mnist_lab.data import DataNotFound, load_mnist
-        from mnist_lab.runtime import ROOT
+        from mnist_lab.data import DataNotFound, data_folder, load_mnist
     except ImportError as error:
-        return None, f'{error.name} is not installed (pip install ".[train]")'
+        return None, f'{error.name} is not installed (pip install -e ".[train]")'
     try:
-        return load_mnist(folder or os.environ.get("MNIST_LAB_DATA") or ROOT / "data"), ""
+        return load_mnist(data_folder(folder)), ""  # and no download
     except DataNotFound as error:
         return None, str(error)
 

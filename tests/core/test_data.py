@@ -1,5 +1,7 @@
 import gzip
 import hashlib
+import os
+import re
 import socket
 import struct
 from http.server import BaseHTTPRequestHandler
@@ -11,6 +13,7 @@ import torchvision.datasets
 
 from mnist_lab import data, download, options
 from mnist_lab.data import DataCorrupt, DataNotFound
+from mnist_lab.runtime import ROOT
 
 
 def idx(values: torch.Tensor) -> bytes:
@@ -85,13 +88,44 @@ def test_an_unreadable_file_is_named(folder, monkeypatch):
         data.load_mnist(folder)
 
 
-def test_a_folder_one_may_not_search_is_named(folder, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "is_file", refuse)
-    with pytest.raises(DataCorrupt, match=r"cannot look into .*Permission denied"):
+@pytest.mark.parametrize("place", ["", "MNIST", "MNIST/raw"])
+def test_a_folder_one_may_not_look_into_is_named(folder, monkeypatch, place):
+    close(folder / place, monkeypatch)
+    with pytest.raises(DataCorrupt, match=rf"cannot look into {re.escape(str(folder / place))}\S*: Permission denied"):
         data.load_mnist(folder)
+
+
+def test_a_closed_folder_beside_the_files_is_no_matter(folder, monkeypatch):
+    (folder / "lost+found").mkdir()
+    close(folder / "lost+found", monkeypatch)
+    assert len(data.load_mnist(folder).train) == 40
+    with pytest.raises(DataNotFound, match="no QMNIST in"):
+        data.read_files("QMNIST", {"labels": ""}, folder)
+
+
+def close(closed: Path, monkeypatch) -> None:
+    """Let nobody list a folder or what is in it; mode 0 would not keep out root."""
+    listdir = os.listdir
+
+    def refuse(path):
+        if closed in (Path(path), *Path(path).parents):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)
+
+
+def test_where_data_lie_is_one_rule_for_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))  # of Windows
+    monkeypatch.setenv("MNIST_LAB_DATA", "")
+    assert data.data_folder() == ROOT / "data"
+    monkeypatch.setenv("MNIST_LAB_DATA", "~/mine")
+    assert data.data_folder() == tmp_path / "mine" and data.data_folder(tmp_path) == tmp_path
+    monkeypatch.chdir(tmp_path)
+    assert data.data_folder("tests") == ROOT / "tests"  # in the checkout, from a folder of a run
+    (tmp_path / "tests").mkdir()
+    assert data.data_folder("tests") == tmp_path / "tests"
 
 
 @pytest.mark.parametrize("place", ["", "raw", "MNIST/raw", "unpacked", "unpacked/raw", "mnist/MNIST/raw"])

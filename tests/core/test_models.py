@@ -91,6 +91,13 @@ def negative_norm() -> nn.BatchNorm2d:
     return norm
 
 
+def test_a_norm_without_weights_is_folded_through_a_pooling():
+    network = settled(nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.BatchNorm2d(4, affine=False)))
+    images, folded = torch.rand(9, 1, 28, 28), fold_batch_norm(network)
+    assert torch.allclose(folded(images), network(images), atol=1e-5)
+    assert [type(layer) for layer in folded] == [nn.Conv2d, nn.MaxPool2d]
+
+
 @pytest.mark.parametrize(
     ("layers", "channels"),
     [

@@ -21,6 +21,10 @@ def test_parameters_become_a_recipe_and_settings(parameters, recipe, settings):
     assert read_parameters(parameters) == (recipe, settings)
 
 
+def test_a_module_with_a_large_letter_is_no_parameter(parameters):
+    assert read_parameters(parameters | {"F": torch.nn.functional}) == read_parameters(parameters)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -123,6 +127,7 @@ def test_the_engine_is_the_one_asked_for(recipe):
     assert replace(recipe, rotation=0.0, shift=0, scale=0.0, shear=0.0, clean_epochs=1).augment() is None
     ended = replace(recipe, epochs=5, clean_epochs=2).augment()
     assert isinstance(ended, CleanEnd) and isinstance(ended.engine, TensorEngine) and ended.distorted_left == 3
+    assert replace(recipe, epochs=1, clean_epochs=1).augment().distorted_left == 1  # or nothing would be distorted
 
 
 @pytest.mark.parametrize("engine", ENGINES)

@@ -75,6 +75,12 @@ def test_a_diagram_shows_every_block_with_its_cost_and_what_it_sees(network, few
     assert titles[-1] == f"sees {trace(network())[-1].field_out} pixels" and len(titles) == len(costs)
 
 
+def test_a_diagram_leaves_out_blocks_before_the_first_convolution(few, drawn):
+    model = nn.Sequential(nn.Dropout(0.1), nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU()))
+    titles = [axis.get_title() for axis in drawn(figures.network_diagram(model, few, "late")).axes]
+    assert [title for title in titles if title] == ["sees 3 pixels"]
+
+
 def test_a_diagram_of_one_layer(few, drawn):
     figure = drawn(figures.network_diagram(nn.Sequential(nn.Conv2d(1, 3, 3)), few, "one"))
     assert "3 x 26 x 26\n3x3 convolution\n30 parameters" in [

@@ -64,6 +64,12 @@ def test_what_a_layer_is_made_of():
     assert [row.field_out for row in rows] == [3, 4, 8, 28, 28]
 
 
+@pytest.mark.parametrize("layer", [nn.Tanh, nn.Sigmoid, nn.ELU, nn.ReLU6, nn.Hardswish, nn.Mish])
+def test_an_activation_changes_no_field(layer):
+    rows = trace(nn.Sequential(nn.Conv2d(1, 2, 3), layer(), nn.Conv2d(2, 2, 3)))
+    assert [row.field_out for row in rows] == [3, 5]
+
+
 def test_a_row_says_which_pixels_its_units_see():
     pooled = trace(nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.MaxPool2d(2)))[-1]
     assert [pooled.span(unit) for unit in (0, 1, 13)] == [(-1, 2), (1, 4), (25, 28)]  # the padding lies outside
@@ -137,6 +143,10 @@ def test_both_tables_of_layers_end_with_the_totals(name):
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveAvgPool2d(2)), "1 x 1"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.AdaptiveMaxPool2d(1)), "cannot trace AdaptiveMaxPool2d"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), Residual()), "cannot trace Residual"),
+        (
+            nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2, track_running_stats=False)),
+            "without running statistics it sees all images of a batch",
+        ),
         (nn.Sequential(nn.Sequential(nn.Conv2d(1, 2, 3)), Skipping(nn.Conv2d(2, 2, 1))), "cannot trace Skipping"),
         (nn.Sequential(nn.Conv2d(1, 2, 3), nn.MaxPool2d(3, ceil_mode=True)), "ceil_mode"),
         (nn.Sequential(nn.Conv2d(1, 2, 3, padding=1, padding_mode="reflect")), "padding with zeros"),

@@ -82,6 +82,22 @@ def test_steps_run_side_by_side_and_the_later_one_can_wait_for_the_earlier(
     assert tracked == {path: path.read_bytes() for path in (root / "notebooks").rglob("*.*")}
 
 
+def test_threads_count_wherever_they_are_set(root, write_step, monkeypatch):
+    step = write_step(2)
+    write_step(1)
+    edited = step.path.read_text("utf-8").replace("THREADS = 1", "THREADS = 4")
+    step.path.write_text(edited, encoding="utf-8")
+
+    def stop(threads):
+        raise KeyboardInterrupt(threads)
+
+    monkeypatch.setattr(batch, "usable_processes", stop)
+    for parameters, threads in (({}, 4), ({"THREADS": 2}, 2)):
+        with pytest.raises(KeyboardInterrupt) as caught:
+            batch.conduct(root, batch.State([1, 2], parameters, "", []), root)
+        assert caught.value.args == (threads,)
+
+
 PROGRAM = """
 import signal, sys
 from pathlib import Path

@@ -95,6 +95,13 @@ def test_parameters_are_read_and_a_notebook_without_proper_ones_is_named(write_s
         step.defaults()
 
 
+def test_an_empty_cell_is_no_fault(write_step, folder):
+    step = write_step(7, "1", "", " \n")  # as Jupyter leaves one below the last
+    executed = headless.execute(step.path, folder / step.path.name)
+    assert notebooks.faults(executed) == []
+    assert notebooks.fingerprint(executed) == notebooks.fingerprint(notebooks.read(write_step(8, "1").path))
+
+
 def test_faults_are_found(write_step, has_run, folder):
     ran = has_run(write_step(7, "1"), folder)
     assert notebooks.faults(ran) == []

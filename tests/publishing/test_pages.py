@@ -62,6 +62,12 @@ def test_a_run_on_a_gpu_stands_below_its_steps_result(made, make_record):
         text.index("Mean of 3 seeds") < text.index("**On a GPU:** Tesla T4, seed 0: 99.51 %") < text.index("step-3:end")
     )
     assert "Mean of 4 seeds" not in text
+    assert "The notebook shows" not in text[text.index("step-3:begin") :] and "On a CPU, seed 0" in text
+
+
+def test_many_seeds_on_a_gpu_are_one_line(made, make_record):
+    gpu = [make_record("3", seed, (0.9951,) * 5, device_type="cuda", device="Tesla T4") for seed in range(3)]
+    assert rendered(TEXT, records.in_order([*made, *gpu])).count("**On a GPU:**") == 1
 
 
 def test_a_block_that_no_record_fills_is_an_error(made):

@@ -83,6 +83,19 @@ def test_what_may_not_be_published_changes_nothing(root, steps, folder, made, ma
     refused("a step left no record")
 
 
+def test_a_damaged_record_of_another_row_changes_nothing(root, folder):
+    other = root / "notebooks" / "records" / "steps" / "3c.jsonl"
+    other.parent.mkdir(parents=True, exist_ok=True)
+    other.write_text("{", encoding="utf-8")
+    before = content(root)
+    with pytest.raises(records.RecordError, match=r"3c\.jsonl"):
+        publish.publish(folder, root)
+    assert content(root) == before
+    other.write_text("", encoding="utf-8")
+    publish.publish(folder, root)
+    assert [one.name for one in tracked(root)] == ["1", "2a", "2"]
+
+
 @pytest.fixture
 def third(make_record):
     """The record that the published weights belong to."""

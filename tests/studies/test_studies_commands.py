@@ -2,20 +2,18 @@
 
 import argparse
 import json
-import os
 import shutil
 from dataclasses import asdict
-from pathlib import Path
 
 import pytest
 import torch
 
-from mnist_lab import capacity
+from mnist_lab import capacity, data
 from mnist_lab.data import DataNotFound
 from mnist_lab.evidence.records import TRACKED, append, load
 from mnist_lab.options import UsageError, only_run, read_value
 from mnist_lab.recipe import ParameterError
-from mnist_lab.runtime import ROOT, DeviceUnavailable
+from mnist_lab.runtime import DeviceUnavailable
 from mnist_lab.studies import commands, study
 from mnist_lab.studies.others.catalogue import RECIPES
 from mnist_lab.studies.search import optimise, trials, variants
@@ -90,11 +88,12 @@ def test_a_value_that_is_no_literal_is_a_word():
 
 def test_writers_that_are_not_known_are_told_once_and_at_once(run, mnist, tmp_path, monkeypatch):
     monkeypatch.undo()  # to have MNIST
-    known = Path(os.environ["MNIST_LAB_DATA"]) if "MNIST_LAB_DATA" in os.environ else ROOT / "data"
+    known = data.data_folder()
     monkeypatch.setenv("MNIST_LAB_DATA", str(known))  # the command changes it, and it is as it was afterwards
-    (tmp_path / "MNIST").symlink_to(known / "MNIST")
+    for first, *_ in data.find_files(known, "MNIST", data.MNIST_SHA256).values():
+        (tmp_path / first.name).symlink_to(first)
     monkeypatch.setattr(commands, "train", lambda *_: pytest.fail("it trains"))
-    with pytest.raises(DataNotFound, match="writer"):
+    with pytest.raises(DataNotFound, match="no QMNIST in"):
         run("ablate", "sgd", "--data", str(tmp_path))
 
 

@@ -69,15 +69,17 @@ def analyse(options: argparse.Namespace, root: Path | None = None) -> int:
             for path in made:
                 print(f"  {path.name}, {path.stat().st_size / 1000:.0f} kB", flush=True)
             if options.publish:
-                publish(made, kept.tracked(tracked))
+                publish(made, root)
     return 0
 
 
-def publish(made: Sequence[Path], folder: Path) -> None:
-    """Put files into the ``folder`` of what is tracked."""
+def publish(made: Sequence[Path], root: Path) -> None:
+    """Put files where the checkout ``root`` tracks them: among the records, or beside what says that it is sure."""
+    from mnist_lab.analysis import kept
     from mnist_lab.runtime import write_whole
     from mnist_lab.use.reading import CONFIDENCE
 
+    folder, use = kept.tracked(root / "notebooks" / "records"), root / "mnist_lab" / "use"
     for path in made:
-        write_whole(CONFIDENCE if path.name == CONFIDENCE.name else folder / path.name, path.read_bytes())
+        write_whole((use if path.name == CONFIDENCE.name else folder) / path.name, path.read_bytes())
     print(f"  published in {folder.parent.name}/{folder.name}", flush=True)

@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from mnist_lab import cli
-from mnist_lab.analysis import ensembles, fresh, handwriting, kept, networks, parts, probabilities, tables
+from mnist_lab.analysis import commands, ensembles, fresh, handwriting, kept, networks, parts, probabilities, tables
 from mnist_lab.analysis.networks import AnalysisError, of_seeds
 from mnist_lab.analysis.parts import MAKERS, Bench
+from mnist_lab.data import data_folder
 from mnist_lab.evidence.records import read_list, write, write_list
+from mnist_lab.options import QUICK
 from mnist_lab.use.handwriting import Handwriting
 from mnist_lab.use.reading import CONFIDENCE, load_confidence
 from mnist_lab.writers import deal
@@ -40,15 +42,39 @@ def test_every_part_has_a_maker():
 
 
 def test_publishing_replaces_what_is_tracked(tmp_path, capsys):
-    from mnist_lab.analysis.commands import publish
+    made = [tmp_path / "runs" / name for name in ("one.json", CONFIDENCE.name)]
+    tracked = [tmp_path / "notebooks/records/analysis/one.json", tmp_path / "mnist_lab/use" / CONFIDENCE.name]
+    for path, text in [*((path, "new") for path in made), *((path, "old") for path in tracked)]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    commands.publish(made, tmp_path)
+    assert [path.read_text("utf-8") for path in tracked] == ["new", "new"]
+    assert "records/analysis" in capsys.readouterr().out
 
-    made, tracked = tmp_path / "runs" / "one.json", tmp_path / "records" / "analysis"
-    made.parent.mkdir()
-    made.write_text("new", encoding="utf-8")
-    tracked.mkdir(parents=True)
-    (tracked / "one.json").write_text("old", encoding="utf-8")
-    publish([made], tracked)
-    assert (tracked / "one.json").read_text("utf-8") == "new" and "records/analysis" in capsys.readouterr().out
+
+@pytest.mark.parametrize(
+    ("arguments", "out", "seeds", "changes"),
+    [
+        ([], "analysis", None, {}),
+        (["--seeds", "3"], "analysis", 3, {}),
+        (["--quick"], "analysis/quick", 2, QUICK),
+        (["--quick", "--seeds", "1"], "analysis/quick", 1, QUICK),
+        (["--publish"], "analysis", None, {}),
+    ],
+)
+def test_a_quick_run_leaves_full_results_alone(mnist, tmp_path, monkeypatch, arguments, out, seeds, changes):
+    asked = []
+
+    def make(bench):
+        asked.append((bench.out, bench.seeds, bench.changes))
+        write_list(bench.out / "one.json", [])
+        return [bench.out / "one.json"]
+
+    monkeypatch.setitem(MAKERS, "shifts", make)
+    monkeypatch.setenv("MNIST_LAB_DATA", str(data_folder()))  # the command changes it, and it is as it was afterwards
+    assert commands.analyse(cli.parser().parse_args(["analyse", "shifts", *arguments]), tmp_path) == 0
+    assert asked == [(tmp_path / "runs" / out, seeds, changes)]
+    assert (tmp_path / "notebooks").exists() == ("--publish" in arguments)
 
 
 @pytest.fixture

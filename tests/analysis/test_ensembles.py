@@ -24,7 +24,12 @@ def test_a_tie_goes_to_the_larger_mean():
 
 
 def test_what_all_are_sure_of_may_be_left_out(answers):
+    """Three images more, of which all seeds are sure: right, wrong, and sure of different digits."""
     found, labels = answers
+    sure = np.zeros((4, 3, 10))
+    for seed, digits in enumerate([(1, 2, 3), (1, 2, 3), (1, 2, 4), (1, 2, 4)]):
+        sure[seed, np.arange(3), digits] = 1
+    found, labels = np.concatenate([found, sure], axis=1), np.append(labels, [1, 5, 4])
     told = ensembles.by_size(found, labels, sizes=(1, 4, 10))
     assert [one.networks for one in told] == [1, 4]  # there are no ten
     assert told[0].errors_by_mean == pytest.approx(np.mean((found.argmax(-1) != labels).sum(1)))

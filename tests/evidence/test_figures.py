@@ -11,6 +11,7 @@ from mnist_lab.augment import CleanEnd, Policy, TensorEngine
 from mnist_lab.data import WRONG_TEST_LABELS
 from mnist_lab.evidence import figures
 from mnist_lab.evidence.records import Mistake, RecordError
+from mnist_lab.evidence.uncertainty import mean_interval
 
 
 @pytest.fixture
@@ -158,8 +159,9 @@ def test_every_seed_is_a_dot_beside_the_mean_with_its_interval(seeds, drawn, cou
     assert len({round(dot.get_xdata()[0], 6) for dot in dots(ends)}) == count  # none hides another
     assert all(-0.5 < dot.get_xdata()[0] < 0.5 for dot in dots(ends))
     assert [label.get_text() for label in ends.get_xticklabels()] == [f"3\nn = {count}"]
-    mean, *_ = dots(ends, "_")  # then the ends of its interval
+    mean, *bar = dots(ends, "_")  # then the ends of its interval
     assert mean.get_ydata()[0] == pytest.approx(1 - sum(accuracies) / count)
+    assert [end.get_ydata()[0] for end in bar] == pytest.approx([1 - end for end in mean_interval(accuracies)][::-1])
 
 
 def test_the_same_seeds_give_the_same_dots_in_any_order(seeds):

@@ -86,7 +86,7 @@ def test_what_may_not_be_published_changes_nothing(root, steps, folder, made, ma
 def test_a_damaged_record_of_another_row_changes_nothing(root, folder):
     other = root / "notebooks" / "records" / "steps" / "3c.jsonl"
     other.parent.mkdir(parents=True, exist_ok=True)
-    other.write_text("{", encoding="utf-8")
+    other.write_text("{\n", encoding="utf-8")
     before = content(root)
     with pytest.raises(records.RecordError, match=r"3c\.jsonl"):
         publish.publish(folder, root)

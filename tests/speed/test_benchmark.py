@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -18,7 +19,7 @@ def test_a_small_sample_is_measured_from_end_to_end(recipe, settings, monkeypatc
     assert found.floor > 0 and found.costs and found.throughputs[-1].ratio > 0
     assert [(one.where, one.threads) for one in found.board] == [("one core", 1), ("two cores", 2)]
     assert all(one.epochs == one.seconds == [None] for one in found.board)  # two epochs of so few images
-    assert 0.2 < found.peak_memory < 2
+    assert found.peak_memory > 0.1 if Path("/proc/self/status").exists() else found.peak_memory is None
     assert "as published" in as_text(found)
 
 

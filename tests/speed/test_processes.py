@@ -5,18 +5,14 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from mnist_lab.recipe import ParameterError
 from mnist_lab.runtime import ROOT
-from mnist_lab.speed.processes import (
-    BenchmarkError,
-    epochs_to_target,
-    processes,
-    train_alone,
-    train_for_a_while,
-)
+from mnist_lab.speed import processes as training
+from mnist_lab.speed.processes import BenchmarkError, epochs_to_target, processes, train_alone
 
 
 @pytest.mark.parametrize(
@@ -50,10 +46,11 @@ def test_processes_end_at_once_if_something_stops_the_wait_for_them():
     assert time.perf_counter() - start < 30
 
 
-def test_speed_is_counted_in_images(recipe, settings):
-    start = time.perf_counter()
-    found = train_for_a_while(recipe, settings, "PyTorch's layers", seconds=0.2)
-    assert found * (time.perf_counter() - start) > 288  # 9 batches of 32: at least one epoch of 300 images
+def test_speed_is_counted_in_images(recipe, settings, monkeypatch):
+    seconds = iter((100.0, 100.0, 100.5, 101.5, 102.5))  # the start, before each epoch, after the last
+    monkeypatch.setattr(training, "time", SimpleNamespace(perf_counter=seconds.__next__))
+    found = training.train_for_a_while(recipe, settings, "PyTorch's layers", seconds=1.0)
+    assert found == 2 * 288 / 2.5  # an epoch of 300 images is 9 batches of 32
 
 
 def test_no_process_outlives_a_benchmark_that_was_killed():

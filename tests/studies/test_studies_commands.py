@@ -106,6 +106,8 @@ def test_writers_that_are_not_known_are_told_once_and_at_once(run, mnist, tmp_pa
         (("ablate", "half-rat"), r"\(did you mean half-rate\?\)"),
         (("study", "3", "-p", "EPOCHS", "3", "--publish"), "a study with another EPOCHS is not published"),
         (("study", "3", "-p", "SEED", "3"), "use --seeds N"),
+        (("search", "--folds", "7"), "there are 6 folds"),
+        (("search", "--epochs", "16"), "the series allows 15 epochs"),
     ],
 )
 def test_what_cannot_be_done_is_told(run, arguments, message):
@@ -221,6 +223,16 @@ def test_a_search_of_one_s_own_is_confirmed_in_place_of_the_tracked_one(confirm,
     optimise.take_over(f"sqlite:///{root / 'runs' / 'search.db'}", own)
     names = {name for name, _ in confirm("5", "--seeds", "1")}
     assert names == {f"trial-{one.number}-15-epochs" for one in own if one.state == "complete"}
+
+
+def test_trials_of_one_s_own_are_published_among_the_records(confirm, root):
+    own = [one for one in trials.read(TRACKED) if one.number < 3]
+    optimise.take_over(f"sqlite:///{root / 'runs' / 'search.db'}", own)
+    tracked, local = root / "notebooks" / "records", root / "runs" / "records"
+    confirm("2")
+    assert trials.read(tracked) == []
+    confirm("2", "--publish")
+    assert trials.read(tracked) == own and trials.read(local) == []
 
 
 def test_without_any_trial_there_is_nothing_to_confirm(confirm):

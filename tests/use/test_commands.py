@@ -12,7 +12,7 @@ from drawings import as_file, draw
 
 from mnist_lab import cli
 from mnist_lab.use import load
-from mnist_lab.use.reading import ALLOWED, find_sure, load_confidence, read
+from mnist_lab.use.reading import ALLOWED, find_sure, load_confidence, percent, read
 from mnist_lab.use.weights import PUBLISHED, as_bytes
 
 
@@ -99,6 +99,11 @@ def test_a_network_of_another_recipe_gets_a_note_on_sure(capsys, pictures, tmp_p
     assert predict(capsys, pictures / "b.png", "--weights", PUBLISHED)[2] == ""
 
 
+def test_no_reading_is_certain():
+    said = {0.5: "50.0 %", 0.9994: "99.9 %", 0.9996: "> 99.9 %", 1: "> 99.9 %"}
+    assert {share: percent(share) for share in said} == said
+
+
 def test_from_where_on_readings_are_sure():
     probabilities = np.linspace(1, 0, 1900)
     right = np.ones(1900, dtype=bool)
@@ -138,7 +143,7 @@ def test_reading_needs_neither_pytorch_nor_what_trains(pictures):
         [sys.executable, "-c", textwrap.dedent(code)], capture_output=True, encoding="utf-8", check=True
     )
     assert "a.jpg: 405" in done.stdout
-    assert 'is not installed: in the checkout, pip install ".[train]"' in done.stderr
+    assert 'is not installed: in the checkout, pip install -e ".[train]"' in done.stderr
 
 
 def test_one_line_of_python(pictures):

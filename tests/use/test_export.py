@@ -114,7 +114,7 @@ def test_without_onnxruntime_it_is_not_compared(mnist, capsys, tmp_path, monkeyp
     pytest.importorskip("onnx")
     monkeypatch.setattr(export.importlib.util, "find_spec", lambda name: None)
     assert cli.main(["export", "onnx", "--out", str(tmp_path)]) == 0
-    assert 'onnxruntime is not installed (pip install ".[export]")' in capsys.readouterr().out
+    assert 'onnxruntime is not installed (pip install -e ".[export]")' in capsys.readouterr().out
     assert cli.main(["export", "onnx", "--check", "--out", str(tmp_path)]) == 1
 
 

@@ -421,14 +421,18 @@ def test_the_command_writes_the_page(html, tmp_path, capsys):
     assert capsys.readouterr().out == f"written: {path}\n"
 
 
-@pytest.mark.parametrize("there", [True, False])
-def test_the_command_opens_the_page(tmp_path, capsys, monkeypatch, there):
+@pytest.mark.parametrize(
+    ("option", "terminal", "there"),
+    [(["--open"], False, True), (["--open"], False, False), ([], True, True), (["--no-open"], True, None)],
+)
+def test_the_command_opens_the_page(tmp_path, capsys, monkeypatch, option, terminal, there):
     opened = []
     monkeypatch.setattr("webbrowser.open", lambda address: opened.append(address) or there)
+    monkeypatch.setattr("sys.stdout.isatty", lambda: terminal)
     path = tmp_path / "a page.html"
-    assert main(["draw", "--open", "--out", str(path)]) == 0
-    assert opened == [path.as_uri()]
-    assert ("yourself" in capsys.readouterr().out) != there
+    assert main(["draw", *option, "--out", str(path)]) == 0
+    assert opened == ([] if there is None else [path.as_uri()])
+    assert ("yourself" in capsys.readouterr().out) == (there is False)
 
 
 def test_the_command_refuses_what_is_no_network_and_no_place(tmp_path, capsys):

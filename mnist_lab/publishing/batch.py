@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -18,7 +19,7 @@ from mnist_lab.evidence.results import summarise
 from mnist_lab.evidence.tables import results_table
 from mnist_lab.publishing.headless import NotebookError, read
 from mnist_lab.publishing.notebooks import Step, find_steps, fingerprint, folder_digest
-from mnist_lab.runtime import ROOT, write_whole
+from mnist_lab.runtime import RECORDED_PACKAGES, ROOT, write_whole
 
 STATE, OVERVIEW = "batch.json", "overview.md"
 
@@ -67,10 +68,12 @@ def start(
 
 
 def code_digest(steps: list[Step], root: Path) -> str:
-    """Return digests of the code cells of ``steps``, of what they import, and of the tracked records of the steps."""
+    """Return digests of the code cells of ``steps``, of what they import, and of the tracked records of the steps, and
+    the versions of the libraries that a record names."""
     package = folder_digest(Path(__file__).parents[1], "*.py", "fields/*.py", "evidence/*.py", "use/*.py", "use/*.json")
     tracked = folder_digest(tracked_steps(root), "*.jsonl")
-    return " ".join([*(fingerprint(read(step.path)) for step in steps), package, tracked])
+    libraries = [f"{name}-{version(name)}" for name in RECORDED_PACKAGES]
+    return " ".join([*(fingerprint(read(step.path)) for step in steps), package, tracked, *libraries])
 
 
 def tracked_steps(root: Path = ROOT) -> Path:

@@ -165,7 +165,7 @@ def test_a_stopped_run_takes_its_kernel_with_it(root, write_step, tmp_path, numb
     assert_gone(pid)
 
 
-def test_a_batch_is_found_again_by_steps_parameters_and_code(root, write_step):
+def test_a_batch_is_found_again_by_steps_parameters_and_code(root, write_step, monkeypatch):
     steps = [write_step(1, "1"), write_step(2, "2")]
     (root / "runs" / "2026").mkdir()
     state = batch.State([1, 2], {"EPOCHS": 1}, batch.code_digest(steps, root), [1])
@@ -191,6 +191,9 @@ def test_a_batch_is_found_again_by_steps_parameters_and_code(root, write_step):
     state.save(root / "runs" / "2026")
     assert not goes_on(steps, {"EPOCHS": 1})
     assert goes_on(steps, {"EPOCHS": 1}, complete=True)
+    with monkeypatch.context() as another:
+        another.setattr(batch, "version", lambda name: "of another library")
+        assert not goes_on(steps, {"EPOCHS": 1}, complete=True)
     write_step(2, "3")
     assert not goes_on(steps, {"EPOCHS": 1}, complete=True)
 

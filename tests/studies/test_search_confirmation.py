@@ -8,20 +8,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from optuna.trial import FixedTrial
+from samples import made
 
 from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search import confirmation, space
-from mnist_lab.studies.search.trials import Trial
 
 STEP = Recipe("CompactNet", 15, 100, 0.02, "one-cycle", 0.2, 0.99, 13.0, 1, 0.15, 8.0, 1, "tensor")
 CHOSEN = space.choices(FixedTrial(space.starting_points()[0]))
-
-
-def made(number: int, *losses: float, state: str = "complete", choices: dict | None = None, **changes) -> Trial:
-    known = {"network": "a network", "parameters": 7306, "products": 480_640, "epochs": 15, "commit": "abc"}
-    known |= {"accuracies": [0.995] * len(losses), "seconds": [100.0] * len(losses)}
-    choices = choices or space.starting_points()[0]
-    return Trial(number=number, state=state, choices=choices, losses=list(losses), **(known | changes))
 
 
 @pytest.fixture

@@ -8,14 +8,12 @@ from dataclasses import asdict, replace
 import pytest
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
+from samples import STEP, Here
 
 from mnist_lab.evidence.records import load
-from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search import optimise, space, trials
 from mnist_lab.studies.study import StudyError
 from mnist_lab.training import Diverged
-
-STEP = Recipe("CompactNet", 15, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.15, 6.0, 1, "tensor")
 
 
 class Scripted(Executor):
@@ -38,15 +36,6 @@ class Scripted(Executor):
             future.set_exception(outcome)
         else:
             future.set_result(outcome)
-        return future
-
-
-class Here(Executor):
-    """Does its work at once."""
-
-    def submit(self, function, /, *arguments):
-        future = Future()
-        future.set_result(function(*arguments))
         return future
 
 

@@ -2,14 +2,13 @@ from dataclasses import asdict, fields
 
 import optuna
 import pytest
+from samples import STEP
 
 from mnist_lab.fields.trace import facts
 from mnist_lab.models import PARAMETER_BUDGET
 from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search import space
 from mnist_lab.studies.search.notation import read, size_left
-
-STEP = Recipe("CompactNet", 15, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.15, 6.0, 1, "tensor")
 
 
 def test_the_first_starting_point_is_step_3_as_it_was():

@@ -2,20 +2,11 @@ import math
 
 import optuna
 import pytest
+from samples import made
 
 from mnist_lab.evidence.records import RecordError
-from mnist_lab.recipe import Recipe
 from mnist_lab.studies.search import figures, space, trials
 from mnist_lab.studies.search.trials import Trial
-
-STEP = Recipe("CompactNet", 15, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.15, 6.0, 1, "tensor")
-
-
-def made(number: int, *losses: float, state: str = "complete", choices: dict | None = None, **changes) -> Trial:
-    known = {"network": "a network", "parameters": 7306, "products": 480_640, "epochs": 15, "commit": "abc"}
-    known |= {"accuracies": [0.995] * len(losses), "seconds": [100.0] * len(losses)}
-    choices = choices or space.starting_points()[0]
-    return Trial(number=number, state=state, choices=choices, losses=list(losses), **(known | changes))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +34,12 @@ def test_trials_come_back_from_their_file(tmp_path, many):
 
 
 def test_the_best_come_first_and_the_cheaper_of_equals():
-    found = [made(1, 0.02, 0.02), made(2, 0.02, 0.02, products=100), made(3, 0.01, state="pruned"), made(4, 0.01, 0.02)]
+    found = [
+        made(1, 0.02, 0.02),
+        made(2, 0.02, 0.02, products=100),
+        made(3, 0.01, state="pruned"),
+        made(4, 0.01, 0.02),
+    ]
     assert [one.number for one in trials.ranked(found)] == [4, 2, 1]
 
 
@@ -58,7 +54,12 @@ def test_the_table_names_the_best_and_the_baseline():
 
 
 def test_trials_are_held_against_the_baseline_on_the_same_folds():
-    found = [made(0, 0.02, 0.04), made(1, 0.01, state="pruned"), made(2, 0.03, 0.03), made(3, state="fail")]
+    found = [
+        made(0, 0.02, 0.04),
+        made(1, 0.01, state="pruned"),
+        made(2, 0.03, 0.03),
+        made(3, state="fail"),
+    ]
     assert trials.beside_baseline(found) == pytest.approx({0: 1.0, 1: 0.5, 2: 1.0})
     assert trials.beside_baseline(found[1:]) == {}
     assert trials.finding(found) == "The best of 4 trials has 1.00 times the baseline's loss where it was chosen"

@@ -4,6 +4,7 @@ from dataclasses import asdict, fields, replace
 
 import pytest
 import torch
+from samples import STEP
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,7 +19,6 @@ from mnist_lab.studies.search.distortions import DISTORTIONS
 from mnist_lab.studies.search.recipe import FAMILIES
 from mnist_lab.writers import FOLDS
 
-STEP = Recipe("CompactNet", 15, 100, 0.02, "one-cycle", 0.15, 0.999, 13.0, 1, 0.15, 6.0, 1, "tensor")
 ROW_2A = Recipe("CompactNet", 15, 100, 0.01, "constant", 0.15, 0.0, 0.0, 0, 0.0, 0.0, 0, "tensor")
 ROWS = {"1": replace(ROW_2A, model="SkeletonNet", learning_rate=0.003), "2a": ROW_2A, "3": STEP}
 ABLATIONS, FRONTIER, TRACKS = variants.ablations(STEP), variants.frontier(STEP), variants.tracks(STEP)

@@ -1,9 +1,10 @@
 """Tests of the engine: what is trained, what is kept, what is refused. The executor here is this process itself."""
 
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import replace
 
 import pytest
+from samples import Here
 
 from mnist_lab import experiment
 from mnist_lab.evidence.records import RecordError, append, load, load_file
@@ -11,18 +12,6 @@ from mnist_lab.recipe import Recipe
 from mnist_lab.speed.compiled import compiled, compiler_of
 from mnist_lab.studies.study import Plan, StudyError, chunks, conduct
 from mnist_lab.writers import deal
-
-
-class Here(Executor):
-    """Does its work at once."""
-
-    def submit(self, function, /, *arguments):
-        future = Future()
-        try:
-            future.set_result(function(*arguments))
-        except Exception as error:
-            future.set_exception(error)
-        return future
 
 
 class Idle(Executor):

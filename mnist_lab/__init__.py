@@ -6,7 +6,7 @@ The lab is the small modules at the top of this package; README.md beside this f
 import os
 
 # Libraries read these once, when they are loaded, so they come before every other import of this package. A notebook
-# by hand that imports torch before it keeps what a person set of OpenMP; a batch starts its kernels without that.
+# that imports torch first keeps a person's settings of OpenMP if it runs by hand; a batch starts its kernels without.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that wait by spinning crawl on a busy machine
 os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # cuBLAS is deterministic only with it
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or albumentations asks the network for its latest version

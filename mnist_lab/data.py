@@ -127,7 +127,7 @@ def find_files(root: Path, kind: str, names: Iterable[str]) -> dict[str, list[Pa
     ``raw/``, in ``MNIST/raw/`` (for MNIST), or one folder deeper, as some archives unpack. Raises DataCorrupt if one is
     missing where one may not look.
     """
-    found, closed = {name: [] for name in names}, []
+    found, closed, own = {name: [] for name in names}, [], (root / kind / "raw", root / "raw", root)
 
     def look(folder: Path) -> list[str]:
         try:
@@ -137,7 +137,6 @@ def find_files(root: Path, kind: str, names: Iterable[str]) -> dict[str, list[Pa
                 closed.append(error)
             return []
 
-    own = (root / kind / "raw", root / "raw", root)
     for above, place in product((root, *(root / name for name in look(root))), (f"{kind}/raw", "raw", "")):
         inside = look(above / place)
         for name, paths in found.items():

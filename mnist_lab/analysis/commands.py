@@ -74,7 +74,7 @@ def analyse(options: argparse.Namespace, root: Path | None = None) -> int:
 
 
 def publish(made: Sequence[Path], root: Path) -> None:
-    """Put files where the checkout ``root`` tracks them: among the records, or beside what says that it is sure."""
+    """Put files where the checkout ``root`` tracks them: among the records, or where ``predict`` reads it."""
     from mnist_lab.analysis import kept
     from mnist_lab.runtime import write_whole
     from mnist_lab.use.reading import CONFIDENCE

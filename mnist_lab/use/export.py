@@ -72,7 +72,7 @@ def find_mnist(folder: Path | None):
     except ImportError as error:
         return None, f'{error.name} is not installed (pip install -e ".[train]")'
     try:
-        return load_mnist(data_folder(folder)), ""  # and no download
+        return load_mnist(data_folder(folder)), ""  # a folder by name is never downloaded into
     except DataNotFound as error:
         return None, str(error)
 

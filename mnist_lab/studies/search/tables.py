@@ -23,6 +23,7 @@ class Outcome:
     records: Sequence[Record]
     result: Result
     loss_change: Difference | None = None  # of log(loss), against the baseline: below 0 is better; None: not known
+    gain: Difference | None = None  # of accuracy, in percentage points, against the baseline of ablations
 
     @property
     def name(self) -> str:
@@ -65,22 +66,22 @@ def compare_by_fold(records: Sequence[Record], baseline: str) -> list[Outcome]:
     """Compare recipes with the one that is named ``baseline``, fold by fold."""
     groups = on_cpus(records)
     losses = {group[0].name: {record.seed: math.log(record.loss) for record in group} for group in groups}
-    changes = against_baseline(losses, baseline)
-    found = [Outcome(group, *summarise(group), changes.get(group[0].name)) for group in groups]
+    accuracies = {group[0].name: {record.seed: 100 * record.accuracy for record in group} for group in groups}
+    changes, gains = against_baseline(losses, baseline), against_baseline(accuracies, baseline)
+    found = [Outcome(own, *summarise(own), *(one.get(own[0].name) for one in (changes, gains))) for own in groups]
     return sorted(found, key=lambda outcome: (FAMILIES.index(outcome.family), outcome.result.loss))
 
 
-def against_baseline(log_losses: dict[str, dict[int, float]], name: str = BASELINE) -> dict[str, Difference]:
+def against_baseline(values: dict[str, dict[int, float]], name: str = BASELINE) -> dict[str, Difference]:
     """Compare each recipe with the baseline of this name, all at once and fold by fold.
 
-    ``log_losses`` holds one for each seed.
+    ``values`` are what each recipe reached, by seed: accuracies, or logarithms of losses, since a recipe with twice
+    the loss has about twice the spread, too, and the comparison takes all to spread alike.
 
     A seed decides the fold: what all recipes have in common there is no difference between them. Of several seeds of a
-    fold the mean counts. On a logarithmic scale, since a recipe with twice the loss has about twice the spread, too,
-    and the comparison takes all to spread alike. Recipes that lack a fold are left out. So are all, if the baseline
-    does.
+    fold the mean counts. Recipes that lack a fold are left out. So are all, if the baseline does.
     """
-    means = {recipe: list(fold_means(own).values()) for recipe, own in log_losses.items()}
+    means = {recipe: list(fold_means(own).values()) for recipe, own in values.items()}
     whole = {recipe: own for recipe, own in means.items() if len(own) == FOLDS}
     baseline = whole.pop(name, None)
     found = dunnett(baseline, list(whole.values()), in_blocks=True) if baseline and whole else None
@@ -102,18 +103,20 @@ def ablation_table(found: Sequence[Outcome], of: str = "step 3") -> Table:
         "parameters": lambda one: f"{one.result.trainable:,}",
         "seeds": lambda one: one.result.seeds,
         "accuracy, %": lambda one: mean_and_sd(one.result.mean, one.result.sd, digits=2),
+        "gain, points": lambda one: points(one.gain, digits=2),
         "loss": lambda one: f"{one.result.loss:.4f}",
         f"times {of}'s": lambda one: UNKNOWN if one.loss_change is None else times(one.loss_change.mean),
         "95 % interval": lambda one: UNKNOWN if one.loss_change is None else times(*one.loss_change.interval),
         "verdict": lambda one: one.verdict,
     }
     note = (
-        "Last epoch on held-out writers, a sixth of them for each seed; mean ± standard deviation over seeds. The "
-        f"loss is also given as a multiple of {of}'s (less is better), fold by fold, with Dunnett's interval: "
-        "95 % confidence that all intervals hold together, if the logarithms of the losses spread alike. Label "
-        "smoothing and mixup keep a network from being sure, which raises its loss: judge them by their accuracy."
+        "Last epoch on held-out writers, a sixth of them for each seed; mean ± standard deviation over seeds. "
+        f"Against {of}, fold by fold, with Dunnett's intervals: the gain in accuracy, and the loss as a multiple (less "
+        "is better). 95 % confidence that all intervals of a column hold together, if the accuracies, or the "
+        "logarithms of the losses, spread alike. The verdict is by the loss. Label smoothing and mixup keep a network "
+        "from being sure, which raises its loss: judge them by their accuracy."
     )
-    spare = ("parameters", "seeds", "accuracy, %", "what", "loss")
+    spare = ("parameters", "seeds", "accuracy, %", "what", "gain, points", "loss")
     return Table.of(found, columns, note, spare)
 
 
@@ -121,6 +124,11 @@ def not_measured(found: Sequence[Outcome], variants: Sequence[Variant]) -> str:
     """Name the ``variants`` that are not among what was ``found``; say nothing if all are."""
     waiting = [one.name for one in variants if one.name not in {outcome.name for outcome in found}]
     return f"Not measured yet: {', '.join(waiting)}." if waiting else ""
+
+
+def points(gain: Difference | None, digits: int) -> str:
+    """Return a gain in accuracy, in percentage points, with its interval."""
+    return UNKNOWN if gain is None else f"{signed(gain.mean, digits)} ({signed_interval(gain.interval, digits)})"
 
 
 def times(*logarithms: float) -> str:
@@ -158,8 +166,7 @@ def tracks_table(found: Sequence[Outcome]) -> Table:
     (own,) = [[100 * run.accuracy for run in one.records] for one in found if one.name == STEP]
 
     def gain(one: Outcome) -> str:
-        more = None if one.name == STEP else welch(own, [100 * run.accuracy for run in one.records])
-        return UNKNOWN if more is None else f"{signed(more.mean, 3)} ({signed_interval(more.interval, 3)})"
+        return points(None if one.name == STEP else welch(own, [100 * run.accuracy for run in one.records]), digits=3)
 
     columns = {
         "step 3 with": lambda one: "nothing changed" if one.name == STEP else one.result.change,

@@ -109,6 +109,21 @@ def test_what_the_search_page_does_not_exclude_is_in_its_table():
         assert f"p to {100 * math.expm1(found[name].interval[1]):.0f} % more" in text, name
 
 
+def test_what_the_search_page_says_of_other_changes_is_in_its_table():
+    text, found = search_page(), {one.name: one for one in tables.ablations(load(TRACKED))}
+    for name, words in {
+        "cutout": "(cutout) raises the loss by {} %",
+        "mixup": "(mixup) by {} %",
+        "adamw": "weight decay of 0.1, raises the loss by {} %",
+    }.items():
+        assert words.format(f"{100 * math.expm1(found[name].loss_change.mean):.0f}") in text, name
+    worse = {name for name, one in found.items() if one.verdict == "worse"}
+    assert worse == {"no-augmentation", "cutout", "mixup", "smoothing", "adamw"}
+    assert not any(one.verdict == "better" for one in found.values())
+    assert all(found[name].gain.interval[1] < 0 for name in ("no-augmentation", "mixup", "adamw"))
+    assert not found["smoothing"].gain.is_clear
+
+
 def test_what_rounding_does_to_step_3_on_the_search_page_is_in_the_records():
     """Trial 50 and step 3 are one recipe, trained from the same seeds by two versions of the code."""
     files = [load_file(TRACKED / name) for name in ("ablations/step-3.jsonl", "search/trial-50-15-epochs.jsonl")]

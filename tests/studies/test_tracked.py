@@ -107,6 +107,8 @@ def test_what_the_search_page_does_not_exclude_is_in_its_table():
     found = {one.name: one.loss_change for one in tables.ablations(load(TRACKED))}
     for name in ("average-head", "full-convolutions", "no-average", "constant", "no-clean-end"):
         assert f"p to {100 * math.expm1(found[name].interval[1]):.0f} % more" in text, name
+    wide, (_, most) = 100 * math.expm1(found["wide"].mean), found["wide"].interval
+    assert f"{wide:.0f} % more loss, and up to {100 * math.expm1(most):.0f} % is not excluded" in text
 
 
 def test_what_the_search_page_says_of_other_changes_is_in_its_table():
@@ -115,10 +117,11 @@ def test_what_the_search_page_says_of_other_changes_is_in_its_table():
         "cutout": "(cutout) raises the loss by {} %",
         "mixup": "(mixup) by {} %",
         "adamw": "weight decay of 0.1, raises the loss by {} %",
+        "early-pooling": "instead of the last, the loss rises by {} %",
     }.items():
         assert words.format(f"{100 * math.expm1(found[name].loss_change.mean):.0f}") in text, name
     worse = {name for name, one in found.items() if one.verdict == "worse"}
-    assert worse == {"no-augmentation", "cutout", "mixup", "smoothing", "adamw"}
+    assert worse == {"no-augmentation", "cutout", "mixup", "smoothing", "adamw", "early-pooling"}
     assert not any(one.verdict == "better" for one in found.values())
     assert all(found[name].gain.interval[1] < 0 for name in ("no-augmentation", "mixup", "adamw"))
     assert not found["smoothing"].gain.is_clear

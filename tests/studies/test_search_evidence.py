@@ -121,7 +121,9 @@ def test_row_2a_is_taken_apart_beside_itself(searched, tried):
     assert (first.name, first.verdict, second.name, second.verdict) == ("step-2a", "baseline", "2a-relu", "worse")
     assert math.exp(second.loss_change.mean) == pytest.approx(1.2 * 1.01**0.5, rel=1e-3)
     table = tables.ablation_table([first, second], "row 2a")
-    assert "times row 2a's" in table.headers and "step 3" not in table.note
+    assert "times row 2a's" in table.headers and "step 3" not in table.note and "smoothing" not in table.note
+    (axis,) = figures.ablations([first, second], "a title", "row 2a").axes
+    assert "a multiple of row 2a's" in axis.get_xlabel()
 
 
 def test_tracks_are_held_against_step_3(tried, make_record):

@@ -127,6 +127,28 @@ def test_what_the_search_page_says_of_other_changes_is_in_its_table():
     assert not found["smoothing"].gain.is_clear
 
 
+def test_what_the_pages_say_of_row_2a_taken_apart_is_in_its_table():
+    text, found = search_page(), {one.name: one for one in tables.apart(load(TRACKED))}
+    for name, words in {
+        "2a-early-pooling": "the first of the three, the loss rises by {} %, and accuracy falls by {} points",
+        "2a-no-norms": "goes without them, the loss rises by {} %, and accuracy falls by {} points",
+        "2a-average-head": "With average pooling the loss is {} % lower",
+        "2a-full-convolutions": "with ordinary convolutions {} %; in accuracy, neither shows a difference",
+    }.items():
+        more, gain = 100 * math.expm1(found[name].loss_change.mean), found[name].gain
+        assert words.format(f"{abs(more):.0f}", f"{abs(gain.mean):.2f}") in text, name
+        assert gain.is_clear == (more > 0)
+    verdicts = {name: one.verdict for name, one in found.items() if name != "step-2a"}
+    assert verdicts == {
+        "2a-full-convolutions": "better",
+        "2a-average-head": "better",
+        "2a-relu": "no difference",
+        "2a-rate": "no difference",
+        "2a-early-pooling": "worse",
+        "2a-no-norms": "worse",
+    }
+
+
 def test_what_rounding_does_to_step_3_on_the_search_page_is_in_the_records():
     """Trial 50 and step 3 are one recipe, trained from the same seeds by two versions of the code."""
     files = [load_file(TRACKED / name) for name in ("ablations/step-3.jsonl", "search/trial-50-15-epochs.jsonl")]
@@ -146,5 +168,8 @@ def test_more_work_gains_what_the_search_page_says():
     assert gain.is_clear and 0.0002 < gain.mean < 0.001
     assert welch(reached["3"], reached["4-views"]).is_clear
     assert not welch(reached["2-views"], reached["4-views"]).is_clear
-    for without, taught in (("3", "assisted"), ("2-views", "assisted-2-views")):
+    for without, taught in (("3", "assisted"), ("2-views", "assisted-2-views"), ("3", "matched-2-views")):
         assert not welch(reached[without], reached[taught]).is_clear
+    assert welch(reached["matched-2-views"], reached["2-views"]).interval[0] > 0
+    (less,) = (one.loss_change for one in found if one.name == "matched-2-views")
+    assert less.is_clear and f"lower the loss by {-100 * math.expm1(less.mean):.0f} %" in search_page()

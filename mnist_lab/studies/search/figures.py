@@ -45,8 +45,8 @@ STATES = {"complete": (COLOURS[0], "trained on all its folds"), "pruned": ("#bbb
 SHADES = {"better": COLOURS[2], "worse": COLOURS[1], "no difference": "#777777"}
 
 
-def ablations(found: Sequence[Outcome], title: str) -> Figure:
-    """Show how far each ablation's loss lies from the baseline's, with its interval, family by family.
+def ablations(found: Sequence[Outcome], title: str, of: str = "step 3") -> Figure:
+    """Show the loss of each change of step 3, or ``of`` another row, beside the row's own, with its interval.
 
     A loss beyond EDGE is not drawn to scale: an arrow tells it.
     """
@@ -74,7 +74,7 @@ def ablations(found: Sequence[Outcome], title: str) -> Figure:
     axis.set_ylim(len(shown) - 0.5, -0.5)
     axis.set(
         title=title,
-        xlabel="held-out loss as a multiple of step 3's; less is better\n(95 % confidence that all intervals hold)",
+        xlabel=f"held-out loss as a multiple of {of}'s; less is better\n(95 % confidence that all intervals hold)",
         xscale="log",
         xlim=(min([1.0, *(low for _, low, _ in multiples)]) / 1.03, EDGE),
     )

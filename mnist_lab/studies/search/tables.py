@@ -113,9 +113,10 @@ def ablation_table(found: Sequence[Outcome], of: str = "step 3") -> Table:
         "Last epoch on held-out writers, a sixth of them for each seed; mean ± standard deviation over seeds. "
         f"Against {of}, fold by fold, with Dunnett's intervals: the gain in accuracy, and the loss as a multiple (less "
         "is better). 95 % confidence that all intervals of a column hold together, if the accuracies, or the "
-        "logarithms of the losses, spread alike. The verdict is by the loss. Label smoothing and mixup keep a network "
-        "from being sure, which raises its loss: judge them by their accuracy."
+        "logarithms of the losses, spread alike. The verdict is by the loss."
     )
+    if {"smoothing", "mixup"} & {one.name for one in found}:
+        note += " Label smoothing and mixup make a network less sure, which raises its loss: judge them by accuracy."
     spare = ("parameters", "seeds", "accuracy, %", "what", "gain, points", "loss")
     return Table.of(found, columns, note, spare)
 

@@ -52,7 +52,7 @@ def add_commands(verbs: argparse._SubParsersAction) -> None:
         "a new one goes on from the tracked trials if they have as many epochs and folds. "
         "Then --best trains the best of it on all six folds, beside the step 3 that it set out from and today's.",
     )
-    hunt.add_argument("--trials", type=shared.positive, default=200, metavar="N", help="how many in all (200)")
+    hunt.add_argument("--trials", type=shared.positive, default=300, metavar="N", help="how many in all (300)")
     hunt.add_argument("--folds", type=shared.positive, default=3, metavar="N", help="at most, for a trial (3)")
     hunt.add_argument("--epochs", type=shared.positive, default=15, metavar="N", help="of every trial (15)")
     hunt.add_argument("--storage", metavar="URL", help="database of the search (sqlite:///.../runs/search.db)")
@@ -184,6 +184,8 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
 
     if options.folds > FOLDS or options.epochs > MOST_EPOCHS:
         raise UsageError(f"there are {FOLDS} folds, and the series allows {MOST_EPOCHS} epochs")
+    if options.best and options.seeds < FOLDS:
+        raise UsageError(f"to confirm a trial takes a seed on each of the {FOLDS} folds: use --seeds {FOLDS} or more")
     tracked, local = stores(root)
     settings = replace(ON_MNIST, score_on="held-out")
     shared.find_data(options.data, {"DATA": "MNIST", "DEVICE": "cpu", "SCORE_ON": settings.score_on})
@@ -203,14 +205,17 @@ def search(options: argparse.Namespace, root: Path | None = None) -> int:
         plans = optimise.plans(study, numbers, step, settings, options.epochs, range(options.seeds))
         train(options, plans, [tracked, local], local.parent)
     else:
-        with engaged(options, options.parallel or usable_processes(), local.parent) as executor:
+        processes = options.parallel or usable_processes()  # measured once: those that work take memory themselves
+        with engaged(options, processes, local.parent) as executor:
             alike = {(one.epochs, trials.folds_of(known)) for one in known} == {tuple(extent.values())}
             if alike and not optimise.has_begun(study):
                 study = optimise.take_over(storage, known)
                 print(f"going on from {len(known)} tracked trials", flush=True)
+            if (ended := optimise.tried(study)) >= options.trials:
+                print(f"{ended} trials have ended already: for more of them, raise --trials", flush=True)
             extent |= {
                 "trials": options.trials,
-                "at_once": lambda: options.parallel or getattr(executor, "workers", usable_processes()),
+                "at_once": lambda: options.parallel or getattr(executor, "workers", processes),
             }
             optimise.search(study, step, settings, executor, local, **extent)
     found = trials.of(study)

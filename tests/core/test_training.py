@@ -8,7 +8,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_lab.batches import OrderedBatches, ShuffledBatches
 from mnist_lab.models import build
-from mnist_lab.training import Diverged, WeightAverage, evaluate, fit, predict, train_one_epoch
+from mnist_lab.training import Diverged, Metrics, Tally, WeightAverage, evaluate, fit, predict, train_one_epoch
 
 
 @pytest.fixture
@@ -83,6 +83,12 @@ def run(model, few, optimizer, scheduler=None, average=None, *, batches=None, ep
         epochs=epochs,
         on_epoch=on_epoch,
     )
+
+
+def test_an_image_is_right_where_the_network_says_the_likeliest_digit_of_a_soft_label():
+    tally, logits = Tally(), torch.tensor([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 2.0, 1.0]])
+    tally.add(torch.tensor(0.5), logits, torch.tensor([[0.6, 0.4, 0.0], [0.6, 0.1, 0.3], [0.2, 0.5, 0.3]]))
+    assert tally.metrics() == Metrics(0.5, 2 / 3)
 
 
 def test_the_schedule_advances_once_per_batch(model, few):

@@ -82,6 +82,7 @@ def test_every_run_is_a_dot_over_its_fold(runs, writers, seeds, known, tmp_path,
         assert set(np.round(line.get_xdata())) == {fold}
         assert sorted(line.get_ydata()) == sorted(100 * run.accuracy for run in made if run.seed % FOLDS == fold)
     assert len(shown) == FOLDS
+    assert any("interval" in text.get_text() for text in left.get_legend().get_texts()) == known
     bars = [bars.lines[2][0].get_segments()[0] for bars in left.containers if bars.lines[2]]
     halves = [100 * 1.959964 * error_by_writer(one) for one in count_by_writer(made)] if known else []
     assert [(high - low) / 2 for (_, low), (_, high) in bars] == pytest.approx(halves, rel=1e-4)

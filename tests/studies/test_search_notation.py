@@ -93,6 +93,12 @@ def test_norms_may_learn_a_scale():
         ("5x5 16 pooled, templates", "cannot read '5x5 16 pooled'"),
         ("5x5 16 pool, 5x5 16 pool, 5x5 16, templates", "nothing of the image is left"),
         ("3x3 8, 3x3 9 groups 2, templates", "groups"),
+        ("3x3 8 bent, templates", "'bent' is for separable"),
+        ("3x3 8, separable 12 groups 2, templates", "'groups' for the others"),
+        ("6x6 8 padded, templates", "a kernel with a middle"),
+        ("3x3 8 stride 0, templates", "begin at 1"),
+        ("3x3 0, templates", "begin at 1"),
+        ("0x0 8, templates", "begin at 1"),
     ],
 )
 def test_what_says_no_network_is_refused(text, message):

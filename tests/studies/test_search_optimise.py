@@ -187,8 +187,9 @@ def test_trials_that_were_half_taken_over_are_taken_over_anew(search, make_recor
         optimise.take_over(anew, tried)
     monkeypatch.undo()
     half = optimise.open_study(anew)
-    assert half.trials and not optimise.has_begun(half)
+    assert not half.trials and not optimise.has_begun(half)
     assert trials.of(optimise.take_over(anew, tried)) == tried
+    assert trials.of(optimise.open_study(anew)) == tried
 
 
 def test_more_are_trained_at_a_time_as_workers_join(make_record, storage, settings, tmp_path):

@@ -124,10 +124,9 @@ def test_the_teacher_is_the_average(few, settings):
         experiment.assemble(made(teacher=0.5, averaging=0.0), Dataset("few", few, few), settings)
 
 
-def test_accuracy_is_counted_by_the_labels_where_targets_are_soft(few, settings):
+def test_labels_are_soft_from_the_second_epoch_on(few, settings):
     recipe = made(epochs=2, teacher=0.4)
     run = experiment.train(recipe, Dataset("few", few, few), settings, print)
-    assert 0 <= run.history[1].train.accuracy <= 1
     without = experiment.train(replace(recipe, teacher=0.0), Dataset("few", few, few), settings, print)
     assert run.history[0].train == without.history[0].train
     assert run.history[1].train.loss != without.history[1].train.loss

@@ -98,6 +98,7 @@ def test_slices_show_numbers_and_names(many):
     hollow = [line for line in peak.lines if line.get_marker() == "o" and line.get_markerfacecolor() == "none"]
     assert len(hollow) == 1 + sum(one.state == "pruned" for one in many)
     assert [line.get_xdata()[0] for line in hollow if line.get_color() == "black"] == [many[0].choices["peak"]]
+    assert [axis.axison for axis in figure.axes] == [True] * 4 + [False] * 2
     figure.canvas.draw()
 
 

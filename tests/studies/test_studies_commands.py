@@ -221,7 +221,7 @@ def test_a_search_of_one_s_own_is_confirmed_in_place_of_the_tracked_one(confirm,
     trials.write(tried, root / "notebooks" / "records")
     own = [one for one in tried if one.number < 3]
     optimise.take_over(f"sqlite:///{root / 'runs' / 'search.db'}", own)
-    names = {name for name, _ in confirm("5", "--seeds", "1")}
+    names = {name for name, _ in confirm("5", "--seeds", "6")}
     assert names == {f"trial-{one.number}-15-epochs" for one in own if one.state == "complete"}
 
 
@@ -233,6 +233,23 @@ def test_trials_of_one_s_own_are_published_among_the_records(confirm, root):
     assert trials.read(tracked) == []
     confirm("2", "--publish")
     assert trials.read(tracked) == own and trials.read(local) == []
+
+
+def test_a_confirmation_has_a_seed_on_every_fold(confirm):
+    with pytest.raises(UsageError, match="use --seeds 6 or more"):
+        confirm("2", "--seeds", "5")
+
+
+def test_the_usual_search_goes_on_beyond_the_tracked_one(run, root, monkeypatch, mnist, writers, capsys):
+    monkeypatch.undo()  # of MNIST_LAB_DATA
+    tried = trials.read(TRACKED)
+    trials.write(tried, root / "notebooks" / "records")
+    asked = []
+    monkeypatch.setattr(optimise, "search", lambda study, *_, trials, **__: asked.append(trials))
+    assert run("search", "--epochs", "10", "--folds", "2") == 0 and asked[0] > len(tried)
+    assert "raise --trials" not in capsys.readouterr().out
+    assert run("search", "--epochs", "10", "--folds", "2", "--trials", "2") == 0
+    assert f"{len(tried)} trials have ended already" in capsys.readouterr().out
 
 
 def test_without_any_trial_there_is_nothing_to_confirm(confirm):

@@ -143,14 +143,14 @@ def history(trials: Sequence[Trial], title: str) -> Figure:
 
 
 def importances(shares: Mapping[str, float], title: str) -> Figure:
-    """Show how much of the differences between trials each choice explains: the MOST important, the first on top."""
+    """Show each choice's share of what the choices explain one by one: the MOST important, the first on top."""
     shown = dict(list(shares.items())[:MOST])
     figure = Figure(figsize=(8, 0.25 * len(shown) + 1), layout="constrained")
     axis = figure.subplots()
     names = [WORDS.get(choice, choice) for choice in shown]
     axis.barh(names, [100 * share for share in shown.values()], color=COLOURS[0])
     axis.set_ylim(len(shown) - 0.4, -0.6)
-    axis.set(title=title, xlabel="share of the differences between trials, % (functional ANOVA)")
+    axis.set(title=title, xlabel="share of what the choices explain one by one, % (functional ANOVA)")
     tidy(axis)
     return figure
 
@@ -161,9 +161,9 @@ def slices(trials: Sequence[Trial], choices: Sequence[str], title: str) -> Figur
     rows = math.ceil(len(choices) / ACROSS)
     figure = Figure(figsize=(9, 2.5 * rows + 0.6), layout="constrained")
     figure.suptitle(title)
-    panels = figure.subplots(rows, ACROSS, sharey=True, squeeze=False).flat
+    panels = figure.subplots(rows, ACROSS, sharey=True, squeeze=False).flatten()
     shades = ScalarMappable(Normalize(-0.8 * len(trials), len(trials)), "Blues").to_rgba
-    for axis, choice in zip(panels, choices, strict=False):
+    for choice, axis in zip(choices, panels, strict=False):
         shown = [one for one in trials if one.number in multiples and choice in one.choices]
         values = {one.number: one.choices[choice] for one in shown}
         kind = distributions(shown[0].choices)[choice]
@@ -185,7 +185,7 @@ def slices(trials: Sequence[Trial], choices: Sequence[str], title: str) -> Figur
         axis.set(xlabel=WORDS.get(choice, choice), yscale="log")
         _mark_multiples(axis, multiples.values())
         tidy(axis)
-    for axis in panels:
+    for axis in panels[len(choices) :]:
         axis.set_axis_off()
     figure.supylabel(MULTIPLE, fontsize=9)
     return figure

@@ -100,18 +100,23 @@ def read(text: str) -> tuple[list[Layer], str]:
         found = LAYER.fullmatch(part)
         if not found:
             raise ValueError(f"cannot read {part!r}: write it as '5x5 16 pool' or 'separable 32 padded'")
-        layers.append(
-            Layer(
-                channels=int(found["channels"]),
-                kernel=int(found["kernel"] or 3),
-                separable=found["kernel"] is None,
-                bent=bool(found["bent"]),
-                padded=bool(found["padded"]),
-                stride=int(found["stride"] or 1),
-                groups=int(found["groups"] or 1),
-                pool=bool(found["pool"]),
-            )
+        layer = Layer(
+            channels=int(found["channels"]),
+            kernel=int(found["kernel"] or 3),
+            separable=found["kernel"] is None,
+            bent=bool(found["bent"]),
+            padded=bool(found["padded"]),
+            stride=int(found["stride"] or 1),
+            groups=int(found["groups"] or 1),
+            pool=bool(found["pool"]),
         )
+        if not all((layer.channels, layer.kernel, layer.stride, layer.groups)):
+            raise ValueError(f"cannot read {part!r}: its numbers begin at 1")
+        if (layer.groups > 1) if layer.separable else layer.bent:
+            raise ValueError(f"cannot read {part!r}: 'bent' is for separable convolutions, 'groups' for the others")
+        if layer.padded and layer.kernel % 2 == 0:
+            raise ValueError(f"cannot read {part!r}: 'padded' takes a kernel with a middle, such as 3x3")
+        layers.append(layer)
     return layers, head
 
 

@@ -1,8 +1,9 @@
 """The search: Optuna proposes recipes, an executor trains them fold after fold, and those that are behind are given up.
 
 Why successive halving (Li et al., "A system for massively parallel hyperparameter tuning", MLSys 2020): all trials meet
-the same folds of held-out writers in the same order, so after k of them their mean losses can be compared, and those in
-the better half go on. Optuna's pruner for paired folds, a Wilcoxon test, can find nothing in less than four of them.
+the same folds of held-out writers in the same order, so their mean losses can be compared, and after one, two and four
+folds those in the better half go on. Optuna's pruner for paired folds, a Wilcoxon test, can find nothing in less than
+four of them.
 """
 
 import itertools
@@ -28,6 +29,7 @@ from tqdm import tqdm
 from mnist_lab.evidence.records import Record, record
 from mnist_lab.experiment import load_data
 from mnist_lab.fields.trace import facts
+from mnist_lab.models import PARAMETER_BUDGET
 from mnist_lab.recipe import Recipe, Settings
 from mnist_lab.runtime import ROOT
 from mnist_lab.studies.search import space
@@ -86,10 +88,17 @@ class Attempt:
 
 
 def open_study(storage: str | BaseStorage) -> optuna.Study:
-    """Return the study in a database, a new one if there is none yet. Raises StudyError if it cannot be opened."""
+    """Return the study in a database, a new one if there is none yet, or if it was stopped while it was taken over.
+
+    Raises StudyError if it cannot be opened.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
+    options = {"storage": storage, "study_name": NAME}
     try:
-        study = optuna.create_study(storage=storage, study_name=NAME, load_if_exists=True)
+        study = optuna.create_study(**options, load_if_exists=True)
+        if study.trials and not has_begun(study):
+            optuna.delete_study(**options)
+            study = optuna.create_study(**options)
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         raise StudyError(f"cannot open {storage}: {str(error).splitlines()[0]}") from None
     with warnings.catch_warnings():
@@ -103,18 +112,16 @@ def open_study(storage: str | BaseStorage) -> optuna.Study:
 
 
 def has_begun(study: optuna.Study) -> bool:
-    """Whether there was a search in a study; if not, it is new, or trials were being taken over and it was stopped."""
+    """Whether there was a search in a study; if not, it is new, or trials are being taken over."""
     return "epochs" in study.user_attrs
 
 
 def take_over(storage: str | BaseStorage, tried: Sequence[Trial]) -> optuna.Study:
     """Return a study with the trials that an older one ``tried``, as its records tell, which goes on from them.
 
-    What the records do not tell is lost: the epochs of a fold, by which a first fold is found hopeless. What the
-    database held of the study goes. Raises StudyError if it cannot be opened.
+    What the records do not tell is lost: the epochs of a fold, by which a first fold is found hopeless. Raises
+    StudyError if the database cannot be opened.
     """
-    if open_study(storage).trials:
-        optuna.delete_study(study_name=NAME, storage=storage)
     study, folds, by_number = open_study(storage), folds_of(tried), {one.number: one for one in tried}
     for number in range(max(by_number) + 1):
         one = by_number.get(number)  # None: too large a network, or left unfinished
@@ -234,7 +241,7 @@ def start(
     products = network.multiply_accumulates
     for name, value in {"network": recipe.layers, "parameters": network.trainable, "products": products}.items():
         trial.set_user_attr(name, value)
-    if products > MOST_PRODUCTS:
+    if products > MOST_PRODUCTS or network.trainable >= PARAMETER_BUDGET:
         study.tell(trial, state=TrialState.PRUNED)
         return None
     plan = Plan(recipe.kind, recipe.name, recipe.change, recipe, settings, range(study.user_attrs["folds"]))

@@ -1,7 +1,8 @@
 """What the search may choose: a network within the budget and how to train it, both at once.
 
 A trial's parameters are Optuna's. Those of the network are its shape: ratios between the channels of its layers. The
-channels are then as many as the trial's number of parameters allows, so that no trial is over budget.
+channels are then as many as the trial's number of parameters allows. A shape that is over budget even with the fewest
+channels is not trained (optimise.py).
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -218,9 +218,9 @@ def enough(found: Sequence[Outcome]) -> tuple[Result | None, Result | None]:
 def finding(found: Sequence[Outcome]) -> str:
     """Say in a few words from how many parameters and from how many epochs on the mean reaches the target."""
     small, short = enough(found)
-    if not (small and short):
+    if small is None:
         return f"No network here has a mean of {100 * TARGET:g} %"
-    epochs = f", and from {short.epochs} epochs" if short.epochs < small.epochs else ""
+    epochs = f", and from {short.epochs} epochs" if short and short.epochs < small.epochs else ""
     return f"Means reach {100 * TARGET:g} % from {small.trainable:,} parameters on{epochs}"
 
 

@@ -137,10 +137,11 @@ def finding(trials: Sequence[Trial]) -> str:
 
 
 def importances(trials: Sequence[Trial]) -> dict[str, float]:
-    """Return how much of the differences between trials each choice explains; the shares add up to 1.
+    """Return each choice's share of the differences between trials that choices explain one by one; they add up to 1.
 
     By functional ANOVA of a random forest (Hutter, Hoos and Leyton-Brown, ICML 2014) that tells the logarithm of
-    :func:`beside_baseline` from the choices: what each explains by itself. Empty for fewer than MANY trials.
+    :func:`beside_baseline` from the choices. What only several together explain is left out. Empty for fewer than MANY
+    trials.
     """
     multiples = beside_baseline(trials)
     tried = [one for one in trials if one.number in multiples]

@@ -57,8 +57,9 @@ def spread_figure(runs: Sequence[Record], title: str) -> Figure:
         half = 100 * WITHIN * error_by_writer(counted[fold]) if counted else None
         left.errorbar(fold + 0.15, statistics.fmean(accuracies), half, fmt="_", color="black", capsize=3, markersize=9)
     left.plot([], [], "o", color=COLOURS[0], alpha=0.6, mew=0, label="a seed")
-    words = ["their mean"] * (max(map(len, groups)) > 1) + ["bar: 95 % interval over writers"] * bool(counted)
-    left.plot([], [], "_", color="black", markersize=9, label="; ".join(words) or "its accuracy")
+    said = {"their mean": max(map(len, groups)) > 1, "bar: 95 % interval over writers": bool(counted)}
+    label = "; ".join(words for words, drawn in said.items() if drawn) or "its accuracy"
+    left.plot([], [], "_", color="black", markersize=9, label=label)
     left.set(xlabel=f"fold of held-out writers ({len(runs)} seeds in all)", ylabel="accuracy, %", xticks=range(FOLDS))
     left.margins(y=0.15)
     left.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.18), ncols=2)

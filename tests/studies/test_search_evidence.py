@@ -158,6 +158,8 @@ def test_the_frontier_names_the_cheapest_on_target(costs):
     assert tables.finding(found) == "Means reach 99.4 % from 3,818 parameters on, and from 8 epochs"
     longest = [one for one in found if one.result.epochs == 15]
     assert tables.finding(longest) == "Means reach 99.4 % from 3,818 parameters on"
+    below = [replace(one, result=replace(one.result, mean=0.993)) if one.name == "3" else one for one in longest]
+    assert "from 3,818 parameters" in tables.finding(below)
     assert tables.finding(found[:1]) == "No network here has a mean of 99.4 %"
     assert table.rows[0][:5] == ("5 epochs", "7,946", "5", "2", "99.395 ± 0.007")
     assert table.rows[-1][:5] == ("nothing changed", "7,946", "15", "3", "99.500 ± 0.010") and len(table.rows) == 5

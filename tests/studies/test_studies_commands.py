@@ -252,6 +252,15 @@ def test_the_usual_search_goes_on_beyond_the_tracked_one(run, root, monkeypatch,
     assert f"{len(tried)} trials have ended already" in capsys.readouterr().out
 
 
+def test_memory_that_a_search_s_own_processes_take_stops_none_of_them(run, monkeypatch, mnist, writers):
+    monkeypatch.undo()  # of MNIST_LAB_DATA
+    free, asked = iter((3, 1)), []
+    monkeypatch.setattr(capacity, "usable_processes", lambda: next(free))
+    monkeypatch.setattr(optimise, "search", lambda *_, at_once, **__: asked.append((at_once(), at_once())))
+    assert run("search", "--epochs", "10", "--folds", "2") == 0
+    assert asked == [(3, 3)]
+
+
 def test_without_any_trial_there_is_nothing_to_confirm(confirm):
     with pytest.raises(UsageError, match="nothing was tried yet in sqlite"):
         confirm("2")

@@ -112,7 +112,8 @@ def read(text: str) -> tuple[list[Layer], str]:
         )
         if not all((layer.channels, layer.kernel, layer.stride, layer.groups)):
             raise ValueError(f"cannot read {part!r}: its numbers begin at 1")
-        if (layer.groups > 1) if layer.separable else layer.bent:
+        misplaced = layer.groups > 1 if layer.separable else layer.bent
+        if misplaced:
             raise ValueError(f"cannot read {part!r}: 'bent' is for separable convolutions, 'groups' for the others")
         if layer.padded and layer.kernel % 2 == 0:
             raise ValueError(f"cannot read {part!r}: 'padded' takes a kernel with a middle, such as 3x3")

@@ -119,8 +119,8 @@ def has_begun(study: optuna.Study) -> bool:
 def take_over(storage: str | BaseStorage, tried: Sequence[Trial]) -> optuna.Study:
     """Return a study with the trials that an older one ``tried``, as its records tell, which goes on from them.
 
-    What the records do not tell is lost: the epochs of a fold, by which a first fold is found hopeless. Raises
-    StudyError if the database cannot be opened.
+    ``storage`` holds no search that has begun. What the records do not tell is lost: the epochs of a fold, by which a
+    first fold is found hopeless. Raises StudyError if the database cannot be opened.
     """
     study, folds, by_number = open_study(storage), folds_of(tried), {one.number: one for one in tried}
     for number in range(max(by_number) + 1):

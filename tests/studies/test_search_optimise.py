@@ -282,12 +282,12 @@ def test_too_large_a_network_is_not_trained(search, make_record, monkeypatch):
 
 
 def test_a_network_over_budget_is_not_trained(search, make_record, monkeypatch):
-    monkeypatch.setattr(optimise, "PARAMETER_BUDGET", 7900)
+    monkeypatch.setattr(optimise, "PARAMETER_BUDGET", 7500)
     executor = Scripted(make_record, lambda number, fold: 0.02)
     study = search(executor, trials=4)
     trained = {number for number, _ in executor.work}
     sizes = {one.number: one.user_attrs["parameters"] for one in study.trials if "parameters" in one.user_attrs}
-    assert trained == {number for number, size in sizes.items() if size < 7900} != set(sizes)
+    assert trained == {number for number, size in sizes.items() if size < 7500} != set(sizes)
 
 
 def test_hopeless_is_what_is_far_above_the_others_late_in_a_run(search, make_record, storage):
